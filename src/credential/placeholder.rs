@@ -1,0 +1,51 @@
+//! Placeholders: what an agent holds in a key's stead, since many clients start only if some key is set.
+
+use super::CredentialName;
+
+/// What every placeholder holds; a header value with it never leaves.
+pub const MARKER: &str = "keyhatch-placeholder";
+
+/// The placeholder of a credential: the provider's prefix, the marker, the credential's name; the same at every run.
+#[must_use]
+pub fn placeholder(prefix: &str, name: &CredentialName) -> String {
+    format!("{prefix}{MARKER}-{name}")
+}
+
+/// Whether a header value holds the marker, in any case.
+#[must_use]
+pub fn contains_marker(value: &[u8]) -> bool {
+    value.len() >= MARKER.len() && value.windows(MARKER.len()).any(|w| w.eq_ignore_ascii_case(MARKER.as_bytes()))
+}
+
+/// The credential that an agent picks by the value of an authentication field: `Bearer keyhatch:NAME`,
+/// or a placeholder that carries its name. `None` where the value picks none.
+#[must_use]
+pub fn chosen_name(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    if let Some(name) = text.strip_prefix("keyhatch:").or_else(|| bearer(text)?.strip_prefix("keyhatch:")) {
+        return Some(name);
+    }
+    let at = text.find(MARKER)? + MARKER.len();
+    text[at..].strip_prefix('-')
+}
+
+fn bearer(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let name = CredentialName::parse("openrouter").expect("valid");
+        assert_eq!(placeholder("sk-or-", &name), "sk-or-keyhatch-placeholder-openrouter");
+        assert_eq!(chosen_name(b"Bearer sk-or-keyhatch-placeholder-openrouter"), Some("openrouter"));
+        assert_eq!(chosen_name(b"bearer  keyhatch:a.b"), Some("a.b"));
+        assert_eq!(chosen_name(b"keyhatch:x"), Some("x"));
+        assert_eq!(chosen_name(b"Bearer sk-or-v1-test"), None);
+        assert!(contains_marker(b"x KEYHATCH-Placeholder y") && !contains_marker(b"keyhatch"));
+    }
+}

@@ -1,0 +1,304 @@
+//! Allowed domains: which hosts a credential may go to.
+//!
+//! Labels are compared, never strings: `*.openrouter.ai` is `openrouter.ai` and what ends in
+//! `.openrouter.ai`, so `evilopenrouter.ai` and `openrouter.ai.evil.com` cannot match by accident.
+
+use std::fmt;
+
+use super::authority::{parse_port, split_port};
+use super::{Authority, Host};
+
+/// One pattern of a credential's allowed domains, or of `[egress]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPattern {
+    kind: Kind,
+    port: PatternPort,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Kind {
+    /// That host only.
+    Exact(Host),
+    /// The domain itself and every subdomain at any depth.
+    Subdomains(Box<str>),
+    /// One label that begins and ends so, then exactly this parent domain.
+    Label { before: Box<str>, after: Box<str>, parent: Box<str> },
+    /// Every host.
+    Any,
+}
+
+/// The port that a pattern allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PatternPort {
+    /// The pattern names none: 443 for a credential, the ports of `[egress]` for an egress list.
+    Default,
+    /// That port only.
+    Exact(u16),
+    /// `:*`: any port.
+    Any,
+}
+
+/// How narrow a pattern is; a greater value is narrower and wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Specificity {
+    kind: u8,
+    labels: usize,
+}
+
+/// What makes a pattern too broad to be accepted without `--allow-broad`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WildcardBreadth {
+    /// `*`.
+    EveryHost,
+    /// `*.com`, `*.co.uk`: everything below a public suffix.
+    PublicSuffix,
+}
+
+/// Why a string is no pattern, with the place of the fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pattern `{pattern}`, at character {at}: {why}")]
+pub struct PatternError {
+    /// The pattern as given.
+    pub pattern: String,
+    /// The character where it goes wrong, counted from 1.
+    pub at: usize,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl HostPattern {
+    /// Reads a pattern: `host`, `*.domain`, `pre*post.domain`, `*`, each with `:port` or `:*`.
+    ///
+    /// # Errors
+    /// [`PatternError`] with the place of the fault.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let fail = |at: usize, why: &str| PatternError { pattern: text.to_owned(), at: at + 1, why: why.to_owned() };
+        if let Some(at) = text.find("://") {
+            return Err(fail(at, "a pattern is a host, not a URL; leave the scheme out"));
+        }
+        if let Some(at) = text.find(['/', '?', '#', '@', ' ']) {
+            return Err(fail(at, "a pattern is a host and perhaps a port, nothing else"));
+        }
+        let (host, port) = split_port(text);
+        let port = match port {
+            None => PatternPort::Default,
+            Some("*") => PatternPort::Any,
+            Some(digits) => {
+                PatternPort::Exact(parse_port(digits).ok_or_else(|| fail(host.len() + 1, "the port is a number from 1 to 65535, or `*`"))?)
+            }
+        };
+        Ok(Self { kind: parse_kind(host).map_err(|(at, why)| fail(at, &why))?, port })
+    }
+
+    /// Whether the host and port are covered. A pattern without a port covers `default_ports` only.
+    #[must_use]
+    pub fn matches(&self, authority: &Authority, default_ports: &[u16]) -> bool {
+        let port = match self.port {
+            PatternPort::Default => default_ports.contains(&authority.port),
+            PatternPort::Exact(p) => p == authority.port,
+            PatternPort::Any => true,
+        };
+        port && self.matches_host(&authority.host)
+    }
+
+    /// Whether the host is covered, whatever the port.
+    #[must_use]
+    pub fn matches_host(&self, host: &Host) -> bool {
+        match (&self.kind, host) {
+            (Kind::Any, _) => true,
+            (Kind::Exact(own), _) => own == host,
+            (_, Host::Ip(_)) => false,
+            (Kind::Subdomains(domain), Host::Dns(name)) => is_or_below(name, domain),
+            (Kind::Label { before, after, parent }, Host::Dns(name)) => name.split_once('.').is_some_and(|(label, rest)| {
+                rest == &**parent && label.len() >= before.len() + after.len() && label.starts_with(&**before) && label.ends_with(&**after)
+            }),
+        }
+    }
+
+    /// How narrow the pattern is: exact before label glob before `*.`, more labels before fewer.
+    #[must_use]
+    pub fn specificity(&self) -> Specificity {
+        let (kind, labels) = match &self.kind {
+            Kind::Exact(Host::Ip(_)) => (3, 1),
+            Kind::Exact(Host::Dns(name)) => (3, label_count(name)),
+            Kind::Label { parent, .. } => (2, label_count(parent) + 1),
+            Kind::Subdomains(domain) => (1, label_count(domain)),
+            Kind::Any => (0, 0),
+        };
+        Specificity { kind, labels }
+    }
+
+    /// Whether and why the pattern covers more than any one owner's hosts (Mozilla's public suffix list).
+    #[must_use]
+    pub fn breadth(&self) -> Option<WildcardBreadth> {
+        let covered = match &self.kind {
+            Kind::Any => return Some(WildcardBreadth::EveryHost),
+            Kind::Exact(_) => return None,
+            Kind::Subdomains(domain) => domain,
+            Kind::Label { parent, .. } => parent,
+        };
+        let suffix = psl::suffix_str(covered);
+        (suffix == Some(covered)).then_some(WildcardBreadth::PublicSuffix)
+    }
+
+    /// The key under which an index finds this pattern: see [`IndexKey`].
+    #[must_use]
+    pub fn index_key(&self) -> IndexKey<'_> {
+        match &self.kind {
+            Kind::Exact(host) => IndexKey::Host(host),
+            Kind::Subdomains(domain) => IndexKey::Below(domain),
+            Kind::Label { parent, .. } => IndexKey::LabelUnder(parent),
+            Kind::Any => IndexKey::Everything,
+        }
+    }
+
+    /// The port part.
+    #[must_use]
+    pub fn port(&self) -> PatternPort {
+        self.port
+    }
+
+    /// The host of an exact pattern.
+    #[must_use]
+    pub fn exact_host(&self) -> Option<&Host> {
+        match &self.kind {
+            Kind::Exact(host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// What the pattern covers, in a person's words, for `credential add`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let hosts = match &self.kind {
+            Kind::Exact(host) => format!("{host} only"),
+            Kind::Subdomains(domain) => format!("{domain} and every subdomain of it"),
+            Kind::Label { before, after, parent } => format!("one label `{before}…{after}` directly below {parent}"),
+            Kind::Any => "every host".to_owned(),
+        };
+        match self.port {
+            PatternPort::Default => format!("{hosts}, port 443"),
+            PatternPort::Exact(p) => format!("{hosts}, port {p}"),
+            PatternPort::Any => format!("{hosts}, any port"),
+        }
+    }
+}
+
+/// What an index files a pattern under, so that a host is found by its own name and its parents'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IndexKey<'a> {
+    /// An exact host.
+    Host(&'a Host),
+    /// A domain whose own name and whole subtree are covered.
+    Below(&'a str),
+    /// The parent of a label glob.
+    LabelUnder(&'a str),
+    /// Every host.
+    Everything,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Exact(host) => host.fmt(f)?,
+            Kind::Subdomains(domain) => write!(f, "*.{domain}")?,
+            Kind::Label { before, after, parent } => write!(f, "{before}*{after}.{parent}")?,
+            Kind::Any => f.write_str("*")?,
+        }
+        match self.port {
+            PatternPort::Default => Ok(()),
+            PatternPort::Exact(p) => write!(f, ":{p}"),
+            PatternPort::Any => f.write_str(":*"),
+        }
+    }
+}
+
+fn is_or_below(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+}
+
+fn label_count(name: &str) -> usize {
+    name.split('.').count()
+}
+
+fn parse_kind(host: &str) -> Result<Kind, (usize, String)> {
+    let Some(star) = host.find('*') else {
+        return Host::parse(host).map(Kind::Exact).map_err(|e| (0, e.to_string()));
+    };
+    if let Some(second) = host[star + 1..].find('*') {
+        return Err((star + 1 + second, "one `*` is allowed".to_owned()));
+    }
+    if host == "*" {
+        return Ok(Kind::Any);
+    }
+    let Some(dot) = host.find('.') else {
+        return Err((host.len(), "a domain must follow the label with the `*`".to_owned()));
+    };
+    if star > dot {
+        return Err((star, "`*` is allowed in the first label only".to_owned()));
+    }
+    let parent = match Host::parse(&host[dot + 1..]) {
+        Ok(Host::Dns(name)) => name,
+        Ok(Host::Ip(_)) => return Err((dot + 1, "an IP address has no subdomains".to_owned())),
+        Err(e) => return Err((dot + 1, e.to_string())),
+    };
+    let (before, after) = (host[..star].to_ascii_lowercase(), host[star + 1..dot].to_ascii_lowercase());
+    if before.is_empty() && after.is_empty() {
+        return Ok(Kind::Subdomains(parent));
+    }
+    let plain = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !plain(&before) || !plain(&after) {
+        return Err((0, "a label with `*` holds letters, digits, `-` and `_` only".to_owned()));
+    }
+    if before.starts_with("xn--") {
+        return Err((0, "a label with `*` cannot be an A-label".to_owned()));
+    }
+    Ok(Kind::Label { before: before.into(), after: after.into(), parent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(pattern: &str, target: &str) -> bool {
+        HostPattern::parse(pattern).expect(pattern).matches(&Authority::parse(target, Some(443)).expect(target), &[443])
+    }
+
+    #[test]
+    fn the_table_of_the_contract() {
+        for target in ["openrouter.ai", "api.openrouter.ai", "a.b.openrouter.ai", "OPENROUTER.AI", "openrouter.ai."] {
+            assert!(covers("*.openrouter.ai", target), "{target}");
+        }
+        for target in ["evilopenrouter.ai", "openrouter.ai.evil.com", "openrouter.aix", "openrouter.ai:8443", "ai", "127.0.0.1"] {
+            assert!(!covers("*.openrouter.ai", target), "{target}");
+        }
+        assert!(covers("openrouter.ai", "openrouter.ai") && !covers("openrouter.ai", "api.openrouter.ai"));
+        assert!(covers("api-*.example.com", "api-eu.example.com"));
+        assert!(!covers("api-*.example.com", "api-eu.x.example.com") && !covers("api-*.example.com", "example.com"));
+        assert!(covers("h:8443", "h:8443") && !covers("h:8443", "h:443") && covers("h:*", "h:1"));
+        assert!(covers("*.BÜCHER.example", "x.xn--bcher-kva.example"));
+        assert!(covers("127.0.0.1", "0x7f.1"));
+    }
+
+    #[test]
+    fn breadth_is_seen() {
+        for (text, broad) in
+            [("*", true), ("*.com", true), ("*.co.uk", true), ("a*.com", true), ("*.openrouter.ai", false), ("com", false), ("*.github.io", true)]
+        {
+            assert_eq!(HostPattern::parse(text).expect(text).breadth().is_some(), broad, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_has_its_place() {
+        for (text, at) in [("https://h", 6), ("a.*.b", 3), ("*a*.b", 3), ("h:x", 3), ("a b", 2), ("*x", 3), ("*.", 3)] {
+            assert_eq!(HostPattern::parse(text).expect_err(text).at, at, "{text}");
+        }
+    }
+
+    #[test]
+    fn narrower_wins() {
+        let s = |t: &str| HostPattern::parse(t).expect(t).specificity();
+        assert!(s("a.b.c") > s("x*.b.c") && s("x*.b.c") > s("*.a.b.c") && s("*.b.c") > s("*.c") && s("*.c") > s("*"));
+    }
+}
