@@ -9,7 +9,7 @@ mod pattern;
 
 pub use address::{Refusal, refusal};
 pub use authority::{Authority, AuthorityError};
-pub use pattern::{HostPattern, PatternError, PatternPort, Specificity, WildcardBreadth};
+pub use pattern::{HostPattern, IndexKey, PatternError, PatternPort, Specificity, WildcardBreadth};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
