@@ -159,7 +159,7 @@ impl AuditLog {
         }
     }
 
-    /// Writes what is queued, saves a checkpoint and ends the thread. Takes up to a second where the file cannot be written.
+    /// Writes what is queued, saves a checkpoint and ends the thread. Takes a few seconds where the file cannot be written.
     /// Records that come later are lost.
     pub fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
