@@ -113,7 +113,7 @@ impl AuditLog {
             Err(e) => return Err(failed(e)),
         }
         let (queue, receiver) = sync_channel(queue);
-        let writer = Writer { queue: receiver, appender, shared: Arc::clone(&shared), checkpoints, batch_max, saved };
+        let writer = Writer { queue: receiver, appender, shared: Arc::clone(&shared), checkpoints, batch_max, saved, busy: false };
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run()).map_err(failed)?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
     }
