@@ -43,6 +43,7 @@ pub struct Metrics {
     upstream: [Counter; 2],
     credential_failures: Family<Labels<1>, Counter>,
     names: Option<Arc<Names>>,
+    scrubbed: Counter,
     audit_lost: AuditLost,
 }
 
@@ -84,6 +85,8 @@ impl Metrics {
         registry.register("upstream_connections", "Upstream connections that requests went over, by whether they were open before", upstream.clone());
         let credential_failures = Family::<Labels<1>, Counter>::default();
         registry.register("credential_failures", "Requests whose credential could not be had, by reason", credential_failures.clone());
+        let scrubbed = Counter::default();
+        registry.register("scrubbed_responses", "Answers that carried the secret, which was masked", scrubbed.clone());
         let audit_lost = AuditLost::default();
         registry.register_collector(Box::new(audit_lost.clone()));
         let names = with_names.then(Arc::<Names>::default);
@@ -102,6 +105,7 @@ impl Metrics {
             ttfb,
             credential_failures,
             names,
+            scrubbed,
             audit_lost,
         }
     }
@@ -167,6 +171,11 @@ impl Metrics {
     /// A credential could not be had. `reason` is a word of this program, as in [`crate::vault::Unavailable`].
     pub fn credential_failure(&self, reason: &'static str) {
         self.credential_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// An answer carried the secret, and was scrubbed or ended.
+    pub fn scrubbed(&self) {
+        self.scrubbed.inc();
     }
 
     /// Says where the number of lost audit records is to be read. Only the first call counts.
