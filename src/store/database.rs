@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::error::DatabaseError;
 use super::record::{Field, Row, Table};
+use super::replace::{rename_new, sync_directory};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, Migration, SCHEMA};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -129,6 +130,15 @@ impl Database {
         self.run(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
     }
 
+    /// Lets the file grow no further, as a full disk would, and says how many pages it has.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self) -> Result<i64, DatabaseError> {
+        self.run(|c| {
+            let pages: i64 = c.pragma_query_value(None, "page_count", |r| r.get(0))?;
+            c.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |r| r.get(0))
+        })
+    }
+
     /// SQLite's own check of the whole file: one line a fault.
     ///
     /// # Errors
@@ -166,14 +176,7 @@ impl Database {
     pub fn publish(self, path: &Path) -> Result<Self, DatabaseError> {
         let made = self.path.clone();
         self.close()?;
-        let publish = || {
-            fs::File::open(&made)?.sync_all()?;
-            // A link, unlike a rename, fails where the name is taken.
-            fs::hard_link(&made, path)?;
-            fs::remove_file(&made)
-        };
-        publish().map_err(|e| DatabaseError::io(path, &e)).inspect_err(|_| remove_with_log(&made))?;
-        sync_directory(path)?;
+        rename_new(&made, path).inspect_err(|_| remove_with_log(&made))?;
         Self::open(path)
     }
 
@@ -299,13 +302,13 @@ impl Transaction<'_> {
         self.run(|c| c.prepare_cached(&sql)?.execute(params_from_iter(row))).map(drop)
     }
 
-    /// Deletes every row that has all of these values, and says how many there were.
+    /// Deletes every row that has all of these values (all rows, without any), and says how many there were.
     ///
     /// # Errors
     /// [`DatabaseError`]
     pub fn delete(&self, table: Table, key: &[(&str, Field)]) -> Result<usize, DatabaseError> {
-        let terms: Vec<String> = key.iter().map(|(column, _)| format!("{column} = ?")).collect();
-        let sql = format!("DELETE FROM {} NOT INDEXED WHERE {}", table.name(), terms.join(" AND "));
+        let terms: String = key.iter().map(|(column, _)| format!(" AND {column} IS ?")).collect();
+        let sql = format!("DELETE FROM {} NOT INDEXED WHERE true{terms}", table.name());
         self.run(|c| c.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(|(_, field)| field))))
     }
 
@@ -346,13 +349,9 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn remove_with_log(path: &Path) {
+/// Takes away a file of ours that is no longer wanted, as far as it can be.
+pub(crate) fn remove_with_log(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let _ = fs::remove_file(with_suffix(path, suffix));
     }
-}
-
-pub(crate) fn sync_directory(path: &Path) -> Result<(), DatabaseError> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(directory).and_then(|d| d.sync_all()).map_err(|e| DatabaseError::io(directory, &e))
 }

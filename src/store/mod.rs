@@ -7,9 +7,12 @@
 mod database;
 mod error;
 mod record;
+mod replace;
 mod schema;
 
 pub use database::{Database, Transaction};
+pub(crate) use database::{remove_with_log, with_suffix};
 pub use error::DatabaseError;
 pub use record::{Field, Row, Table};
+pub(crate) use replace::{copy_new, replace};
 pub use schema::{Migration, SCHEMA};
