@@ -69,7 +69,8 @@ pub async fn run(out: &mut dyn Write) -> Result<bool, DemoError> {
     report.line("what serve and the commands said", if clean { "the key is nowhere in it" } else { "THE KEY IS IN IT" }, clean).map_err(writing)?;
 
     let (wrong, all) = report.verdict();
-    let closing = if wrong == 0 { format!("\nAll {all} lines are as they must be.") } else { format!("\n{wrong} of {all} lines are not as they must be.") };
+    let closing =
+        if wrong == 0 { format!("\nAll {all} lines are as they must be.") } else { format!("\n{wrong} of {all} lines are not as they must be.") };
     report.say(&closing).map_err(writing)?;
     Ok(wrong == 0)
 }

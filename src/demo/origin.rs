@@ -195,7 +195,8 @@ fn stream(model: &str, usage: &serde_json::Value) -> Answer {
         }
         format!("data: {chunk}\n\n")
     };
-    let word = |text: &str| chunk(serde_json::json!([{ "index": 0, "delta": { "role": "assistant", "content": text }, "finish_reason": null }]), None);
+    let word =
+        |text: &str| chunk(serde_json::json!([{ "index": 0, "delta": { "role": "assistant", "content": text }, "finish_reason": null }]), None);
     let events = vec![
         ": OPENROUTER PROCESSING\n\n".to_owned(),
         ": OPENROUTER PROCESSING\n\n".to_owned(),

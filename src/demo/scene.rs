@@ -15,11 +15,11 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
+use super::DemoError;
 use super::certificate::OriginAuthority;
 use super::child;
 use super::origin::{Origin, Received, Role};
 use super::steps::{HOME_HOST, LOOK_ALIKE, OTHER_HOST, STEPS};
-use super::DemoError;
 use crate::{environment, random};
 
 /// How long one command may take before the demo gives up on it.
@@ -211,7 +211,8 @@ impl Scene {
         if let Some(pid) = serve.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|e| io(doing)(e.into()))?;
         }
-        let status = timeout(PATIENCE, serve.wait()).await.map_err(|_| DemoError::Step { doing, why: "it went on".to_owned() })?.map_err(io(doing))?;
+        let status =
+            timeout(PATIENCE, serve.wait()).await.map_err(|_| DemoError::Step { doing, why: "it went on".to_owned() })?.map_err(io(doing))?;
         if status.success() { Ok(()) } else { Err(DemoError::Step { doing, why: status.to_string() }) }
     }
 

@@ -69,8 +69,14 @@ const COMPLETION: Step = Step {
     answer_holds: &[],
 };
 
-const KEY_PAGE: Step =
-    Step { title: "", method: "GET", target: "/api/v1/auth/key", authorization: Own::MadeUp, fields: &[("accept", "application/json")], ..COMPLETION };
+const KEY_PAGE: Step = Step {
+    title: "",
+    method: "GET",
+    target: "/api/v1/auth/key",
+    authorization: Own::MadeUp,
+    fields: &[("accept", "application/json")],
+    ..COMPLETION
+};
 
 /// The steps, in their order.
 pub const STEPS: &[Step] = &[
