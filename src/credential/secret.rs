@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 /// The longest secret, in bytes.
-pub const MAX_LEN: usize = 64 * 1024;
+pub(super) const MAX_LEN: usize = 64 * 1024;
 /// A shorter secret needs `--allow-weak`, and is not scrubbed from bodies.
 pub const WEAK_BELOW: usize = 16;
 
