@@ -206,8 +206,8 @@ impl Connection {
         None
     }
 
-    /// 407. The connection stays open for another try (RFC 9110 15.5.8) where nothing else came with this one.
-    /// Says whether it does.
+    /// Answers 407. The connection stays open for another try (RFC 9110 15.5.8) where nothing else came with this
+    /// one; says whether it does.
     async fn demand_proof(&mut self, record: Record, method: &Method, keep: bool) -> bool {
         let error = ProxyError::new(
             Code::ProxyAuthRequired,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ServerOptions;
 use super::checkpoints::{StoreCheckpoints, audit_key};
-use super::usage::UsageBook;
+use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
 use crate::audit::{AuditEvent, ChangeRecord};
 use crate::clock;
@@ -306,7 +306,7 @@ impl State {
     /// Writes down when agents and credentials were last in use.
     pub(super) async fn flush_usage(self: Arc<Self>) {
         let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
-        let (credentials, agents) = self.usage.take();
+        let Taken { credentials, agents } = self.usage.take();
         if credentials.is_empty() && agents.is_empty() {
             return;
         }
