@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn readings() {
-        let table: [(&[u8], &[&[u8]], usize); 12] = [
+        let table: &[(&[u8], &[&[u8]], usize)] = &[
             (b"%41!", &[b"A"], 3),
             (b"%e9!", &[b"\xe9"], 3),
             (b"\\/!", &[b"/"], 2),
@@ -129,7 +129,7 @@ mod tests {
             (b"\\x41", &[], 0),
             (b"\\ud83d!", &[], 0),
         ];
-        for (text, expected, length) in table {
+        for &(text, expected, length) in table {
             let got: Vec<Reading> = match read(text, 0) {
                 Escape::Read(first, second) => std::iter::once(first).chain(second).collect(),
                 Escape::None => vec![],

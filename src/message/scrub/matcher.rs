@@ -12,7 +12,7 @@
 use zeroize::{Zeroize, Zeroizing};
 
 use super::escape::{self, Escape};
-use super::form::Form;
+use super::form::{self, Form};
 
 /// The length of a window: the longest tail of an escape and a gram.
 const WINDOW: usize = TAIL + GRAM;
@@ -46,7 +46,7 @@ pub(super) struct Matcher {
     grams: Zeroizing<Vec<Gram>>,
     /// Whether an occurrence may begin with a byte.
     first: Zeroizing<[bool; 256]>,
-    /// Whether a byte matches a unit of any form.
+    /// Whether a byte may be a unit of any form.
     any: Zeroizing<[bool; 256]>,
 }
 
@@ -70,7 +70,7 @@ impl Matcher {
         for byte in 0..=u8::MAX {
             let at = usize::from(byte);
             first[at] = escape::introduces(byte) || forms.iter().any(|f| f.units()[0].matches(byte));
-            any[at] = forms.iter().flat_map(Form::units).any(|u| u.matches(byte));
+            any[at] = form::encodes(byte) || parts.iter().any(|part| part.contains(&byte));
         }
         let stride = (shortest + 1).saturating_sub(WINDOW).min(WIDEST);
         let (seen, grams) = if stride == 0 { Default::default() } else { tables(&forms, stride) };
