@@ -9,6 +9,8 @@
 //!
 //! The tables hold pieces of the secret, so they are wiped on drop, which no general multi-string matcher does.
 
+use std::collections::BTreeSet;
+
 use zeroize::{Zeroize, Zeroizing};
 
 use super::escape::{self, Escape};
@@ -162,13 +164,19 @@ impl Matcher {
     }
 }
 
-/// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed.
+/// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed,
+/// in order of units, so that ways which meet again are followed once.
 fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
     let units = form.units();
     let mut result = Attempt::default();
-    let mut others: Vec<(usize, usize)> = Vec::new();
+    let mut others: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut place = Some((0, start));
-    while let Some((unit, at)) = place.take().or_else(|| others.pop()) {
+    loop {
+        if !others.is_empty() {
+            others.extend(place.take());
+            place = others.pop_first();
+        }
+        let Some((unit, at)) = place.take() else { break };
         if unit == units.len() {
             result.end = result.end.max(Some(at));
             continue;
