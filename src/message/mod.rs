@@ -1,4 +1,4 @@
-//! The facts of a message: fields to drop, and the scrubber of responses.
+//! HTTP messages as values: reading heads and bodies strictly, writing them anew.
 
 pub mod hop_by_hop;
 pub mod scrub;
