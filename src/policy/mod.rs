@@ -1,25 +1,16 @@
-//! Decisions, on values alone.
+//! Decisions, on values alone: no IO, no clock, no randomness.
+//!
+//! [`Snapshot::route`] decides on a connection by its host, [`Candidates::decide`] on each request inside it.
+//! Only the latter makes a [`Permit`], and without one no secret is opened.
 
+mod decision;
+mod egress;
 mod roster;
+mod rule;
+mod snapshot;
 
+pub use decision::{Candidates, Decision, Denial, DenialCode, Explanation, Facts, Permit, Pick, Route, Scheme, still_injected, still_tunnelled};
+pub use egress::{Egress, EgressRefusal};
 pub use roster::{AgentEntry, CredentialEntry, Roster};
-
-/// The leave to fetch one credential for one request. Only a decision makes one.
-pub struct Permit {
-    pub(crate) credential: crate::credential::CredentialId,
-    pub(crate) version: u64,
-}
-
-impl Permit {
-    /// The credential that may be fetched.
-    #[must_use]
-    pub fn credential(&self) -> crate::credential::CredentialId {
-        self.credential
-    }
-
-    /// Its version when the decision was taken.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-}
+pub use rule::{GlobError, Rule, RuleRefusal, check_glob};
+pub use snapshot::{AgentView, Candidate, Snapshot};

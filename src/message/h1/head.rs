@@ -1,0 +1,396 @@
+//! Request and response heads.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+
+/// Header fields a head may have.
+const MAX_FIELDS: usize = 192;
+
+/// How a message's body is delimited (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// All until the connection closes; responses only.
+    UntilClose,
+}
+
+/// The four forms of a request target (RFC 9112 3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `/path?query`
+    Origin(Uri),
+    /// `http://host/path`
+    Absolute(Uri),
+    /// `host:port`, of CONNECT, as sent.
+    Authority(String),
+    /// `*`, of OPTIONS.
+    Asterisk,
+}
+
+/// A request's head, read strictly.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub target: Target,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields, as received.
+    pub headers: HeaderMap,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the client lets the connection go on.
+    pub keep_alive: bool,
+}
+
+/// A response's head, read strictly.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// The reason phrase, as received.
+    pub reason: Bytes,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields, as received.
+    pub headers: HeaderMap,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the origin lets the connection go on.
+    pub keep_alive: bool,
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// It breaks the grammar, or could be framed in two ways.
+    #[error("{0}")]
+    Bad(&'static str),
+    /// The request line alone is over the limit.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// The head is over the limit in bytes or fields.
+    #[error("the head is too large")]
+    TooLarge,
+}
+
+/// Where the head ends in `buffer` (the length with its empty line), or `None` if more is to come.
+/// `scanned` is where an earlier call left off.
+///
+/// # Errors
+/// A bare LF or CR is refused at once; a head over `limit` bytes is too large.
+pub fn head_end(buffer: &[u8], scanned: &mut usize, limit: usize) -> Result<Option<usize>, HeadError> {
+    let mut from = *scanned;
+    while let Some(found) = memchr::memchr(b'\n', &buffer[from..]) {
+        let at = from + found;
+        if at == 0 || buffer[at - 1] != b'\r' {
+            return Err(HeadError::Bad("a line ends in a bare LF"));
+        }
+        if at + 1 > limit {
+            return Err(too_large(buffer, limit));
+        }
+        if at >= 3 && buffer[at - 2] == b'\n' {
+            return Ok(Some(at + 1));
+        }
+        from = at + 1;
+    }
+    *scanned = from;
+    if buffer.len() > limit { Err(too_large(buffer, limit)) } else { Ok(None) }
+}
+
+fn too_large(buffer: &[u8], limit: usize) -> HeadError {
+    match memchr::memchr(b'\n', &buffer[..limit.min(buffer.len())]) {
+        Some(_) => HeadError::TooLarge,
+        None => HeadError::TargetTooLong,
+    }
+}
+
+/// Reads a request's head, which ends with its empty line.
+///
+/// # Errors
+/// [`HeadError::Bad`] names the rule that it breaks.
+pub fn parse_request(head: Bytes) -> Result<RequestHead, HeadError> {
+    check_octets(&head)?;
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, &head, &mut fields).map_err(head_error).and_then(complete)?;
+    let method = parsed.method.and_then(|m| m.parse::<Method>().ok()).ok_or(HeadError::Bad("the method is no token"))?;
+    let target = parse_target(&method, parsed.path.unwrap_or_default())?;
+    let version = version(parsed.version)?;
+    let headers = collect(&head, parsed.headers)?;
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11 && method != Method::CONNECT) {
+        return Err(HeadError::Bad("an HTTP/1.1 request has exactly one Host field"));
+    }
+    let framing = match declared_framing(&headers, version)? {
+        None => Framing::None,
+        Some(_) if method == Method::CONNECT => return Err(HeadError::Bad("a CONNECT has no body")),
+        Some(framing) => framing,
+    };
+    let keep_alive = keep_alive(&headers, version);
+    Ok(RequestHead { method, target, version, headers, framing, keep_alive })
+}
+
+/// Reads the head of a response to a request with `method`.
+///
+/// # Errors
+/// [`HeadError::Bad`] names the rule that it breaks.
+pub fn parse_response(head: Bytes, method: &Method) -> Result<ResponseHead, HeadError> {
+    check_octets(&head)?;
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &head, &mut fields).map_err(head_error).and_then(complete)?;
+    let status = parsed.code.and_then(|c| StatusCode::from_u16(c).ok()).ok_or(HeadError::Bad("the status is no number from 100 to 999"))?;
+    let reason = head.slice_ref(reason_bytes(&head));
+    let version = version(parsed.version)?;
+    let headers = collect(&head, parsed.headers)?;
+    let declared = declared_framing(&headers, version)?;
+    let bodiless = method == Method::HEAD || status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let framing = if bodiless { Framing::None } else { declared.unwrap_or(Framing::UntilClose) };
+    let keep_alive = keep_alive(&headers, version) && framing != Framing::UntilClose;
+    Ok(ResponseHead { status, reason, version, headers, framing, keep_alive })
+}
+
+/// httparse drops a reason phrase with obs-text; this is the phrase as it stands.
+fn reason_bytes(head: &[u8]) -> &[u8] {
+    let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
+    line.get(13..).unwrap_or_default()
+}
+
+/// Reads the trailer section of a chunked body, with its last empty line.
+///
+/// # Errors
+/// As for a head.
+pub fn parse_trailers(section: &[u8]) -> Result<HeaderMap, HeadError> {
+    check_octets(section)?;
+    let section = Bytes::copy_from_slice(section);
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    match httparse::parse_headers(&section, &mut fields).map_err(head_error)? {
+        httparse::Status::Complete((_, found)) => collect(&section, found),
+        httparse::Status::Partial => Err(HeadError::Bad("the trailers are cut short")),
+    }
+}
+
+/// What httparse lets through: a CR that no LF follows, control octets, a folded line, a `#`.
+fn check_octets(head: &[u8]) -> Result<(), HeadError> {
+    let mut previous = b'\n';
+    for (i, &byte) in head.iter().enumerate() {
+        if byte < 0x20 || byte == 0x7f {
+            match byte {
+                b'\r' if head.get(i + 1) == Some(&b'\n') => {}
+                b'\n' if previous == b'\r' => {}
+                b'\t' if previous != b'\n' => {}
+                b'\t' => return Err(HeadError::Bad("a line is folded")),
+                b'\r' => return Err(HeadError::Bad("a bare CR")),
+                b'\n' => return Err(HeadError::Bad("a line ends in a bare LF")),
+                _ => return Err(HeadError::Bad("a control character")),
+            }
+        } else if byte == b' ' && previous == b'\n' {
+            return Err(HeadError::Bad("a line begins with a space"));
+        }
+        previous = byte;
+    }
+    Ok(())
+}
+
+fn head_error(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::TooManyHeaders => HeadError::TooLarge,
+        httparse::Error::HeaderName => HeadError::Bad("a field name is no token"),
+        httparse::Error::HeaderValue => HeadError::Bad("a field value holds a byte that is not allowed"),
+        httparse::Error::Version => HeadError::Bad("the version is neither HTTP/1.1 nor HTTP/1.0"),
+        _ => HeadError::Bad("the first line is malformed"),
+    }
+}
+
+fn complete(status: httparse::Status<usize>) -> Result<(), HeadError> {
+    match status {
+        httparse::Status::Complete(_) => Ok(()),
+        httparse::Status::Partial => Err(HeadError::Bad("the head is cut short")),
+    }
+}
+
+fn version(minor: Option<u8>) -> Result<Version, HeadError> {
+    match minor {
+        Some(1) => Ok(Version::HTTP_11),
+        Some(0) => Ok(Version::HTTP_10),
+        _ => Err(HeadError::Bad("the version is neither HTTP/1.1 nor HTTP/1.0")),
+    }
+}
+
+/// Values stay slices of the head: no copy a field.
+fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+    let mut map = HeaderMap::with_capacity(fields.len() + 2);
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Bad("a field name is no token"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| HeadError::Bad("a field value is not allowed"))?;
+        map.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
+    }
+    Ok(map)
+}
+
+fn parse_target(method: &Method, text: &str) -> Result<Target, HeadError> {
+    if *method == Method::CONNECT {
+        return Ok(Target::Authority(text.to_owned()));
+    }
+    if text == "*" {
+        return if *method == Method::OPTIONS { Ok(Target::Asterisk) } else { Err(HeadError::Bad("only OPTIONS takes `*`")) };
+    }
+    if text.contains('#') {
+        return Err(HeadError::Bad("the request target holds a fragment"));
+    }
+    let uri: Uri = text.parse().map_err(|_| HeadError::Bad("the request target is no URI"))?;
+    let faithful = |uri: &Uri| uri.path_and_query().is_some_and(|p| text.ends_with(p.as_str()) || (p.as_str() == "/" && uri.authority().is_some()));
+    match (text.starts_with('/'), uri.scheme().is_some() && uri.authority().is_some()) {
+        (true, false) if uri.path_and_query().is_some_and(|p| p.as_str() == text) => Ok(Target::Origin(uri)),
+        (false, true) if faithful(&uri) => Ok(Target::Absolute(uri)),
+        _ => Err(HeadError::Bad("the request target is no URI")),
+    }
+}
+
+/// The framing that the fields declare; anything doubtful is refused (RFC 9112 6.1 to 6.3, 11.2).
+fn declared_framing(headers: &HeaderMap, version: Version) -> Result<Option<Framing>, HeadError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(HeadError::Bad("both Transfer-Encoding and Content-Length")),
+        (Some(coding), None) => {
+            if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadError::Bad("a Transfer-Encoding other than `chunked`"));
+            }
+            if version == Version::HTTP_10 {
+                return Err(HeadError::Bad("a Transfer-Encoding in HTTP/1.0"));
+            }
+            Ok(Some(Framing::Chunked))
+        }
+        (None, Some(length)) => {
+            if lengths.next().is_some() {
+                return Err(HeadError::Bad("more than one Content-Length"));
+            }
+            let digits = length.as_bytes();
+            if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+                return Err(HeadError::Bad("the Content-Length is no number"));
+            }
+            let value = digits.iter().fold(0_u64, |n, d| n * 10 + u64::from(d - b'0'));
+            Ok(Some(Framing::Length(value)))
+        }
+    }
+}
+
+fn keep_alive(headers: &HeaderMap, version: Version) -> bool {
+    let has = |option: &str| {
+        let values = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+        values.flat_map(|v| v.split(',')).any(|o| o.trim().eq_ignore_ascii_case(option))
+    };
+    if version == Version::HTTP_11 { !has("close") } else { has("keep-alive") && !has("close") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Result<RequestHead, HeadError> {
+        let mut scanned = 0;
+        let end = head_end(text.as_bytes(), &mut scanned, 65_536)?.expect("a whole head");
+        parse_request(Bytes::copy_from_slice(&text.as_bytes()[..end]))
+    }
+
+    #[test]
+    fn a_plain_request() {
+        let head = request("POST /a/%2e//b;c?x=%20&y HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nX: a\r\nx: b\r\n\r\nabc").expect("valid");
+        assert_eq!(head.framing, Framing::Length(3));
+        assert!(matches!(head.target, Target::Origin(ref u) if u.to_string() == "/a/%2e//b;c?x=%20&y"));
+        assert_eq!(head.headers.get_all("x").iter().map(|v| v.to_str().expect("ascii")).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(head.keep_alive);
+    }
+
+    #[test]
+    fn targets() {
+        let target = |line: &str| request(&format!("{line}\r\nHost: h\r\n\r\n")).map(|h| h.target);
+        assert!(matches!(target("CONNECT h:443 HTTP/1.1"), Ok(Target::Authority(a)) if a == "h:443"));
+        assert!(matches!(target("OPTIONS * HTTP/1.1"), Ok(Target::Asterisk)));
+        assert!(matches!(target("GET http://h HTTP/1.1"), Ok(Target::Absolute(_))));
+        assert!(matches!(target("GET http://h/a?b HTTP/1.1"), Ok(Target::Absolute(_))));
+        for line in [
+            "GET * HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET h HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/2.0",
+            "GET / HTTP/1.2",
+            "GET /a b HTTP/1.1",
+            "GET / HTTP/1.1 ",
+        ] {
+            assert!(target(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_framed_in_two_ways_is_refused() {
+        for (name, fields) in [
+            ("te with cl", "Host: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 3"),
+            ("two lengths", "Host: h\r\nContent-Length: 3\r\nContent-Length: 3"),
+            ("list length", "Host: h\r\nContent-Length: 3, 3"),
+            ("signed length", "Host: h\r\nContent-Length: +3"),
+            ("huge length", "Host: h\r\nContent-Length: 9999999999999999999"),
+            ("empty length", "Host: h\r\nContent-Length:"),
+            ("gzip, chunked", "Host: h\r\nTransfer-Encoding: gzip, chunked"),
+            ("xchunked", "Host: h\r\nTransfer-Encoding: xchunked"),
+            ("two te", "Host: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+            ("space before colon", "Host: h\r\nContent-Length : 3"),
+            ("fold", "Host: h\r\nX: a\r\n b"),
+            ("tab fold", "Host: h\r\nX: a\r\n\tb"),
+            ("nul", "Host: h\r\nX: a\0b"),
+            ("bare cr", "Host: h\r\nX: a\rb"),
+            ("no host", "X: a"),
+            ("two hosts", "Host: h\r\nHost: h"),
+            ("control", "Host: h\r\nX: \u{1b}[0m"),
+            ("first line a space", " X: a\r\nHost: h"),
+        ] {
+            assert!(request(&format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).is_err(), "{name}");
+        }
+        assert_eq!(request("GET / HTTP/1.1\nHost: h\n\n").expect_err("bare LF"), HeadError::Bad("a line ends in a bare LF"));
+        assert!(request("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn limits() {
+        let mut scanned = 0;
+        assert_eq!(head_end(b"GET /aaaaaaaaaaaaaaaa", &mut scanned, 10), Err(HeadError::TargetTooLong));
+        assert_eq!(head_end(b"GET /\r\nX: aaaaaaaaaaaaaa", &mut 0, 10), Err(HeadError::TooLarge));
+        let many = "X: a\r\n".repeat(MAX_FIELDS + 1);
+        assert_eq!(request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")).expect_err("many"), HeadError::TooLarge);
+    }
+
+    #[test]
+    fn responses() {
+        let response = |text: &str, method: &Method| parse_response(Bytes::copy_from_slice(text.as_bytes()), method);
+        let r = response("HTTP/1.1 402 Payment Required\r\nContent-Length: 2\r\n\r\n", &Method::GET).expect("valid");
+        assert_eq!((r.status.as_u16(), &r.reason[..], r.framing), (402, &b"Payment Required"[..], Framing::Length(2)));
+        let r = response("HTTP/1.1 200\r\n\r\n", &Method::GET).expect("valid");
+        assert_eq!((r.framing, r.keep_alive, r.reason.len()), (Framing::UntilClose, false, 0));
+        for (text, method) in [
+            ("HTTP/1.1 204 N\r\n\r\n", Method::GET),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Method::HEAD),
+            ("HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n", Method::GET),
+        ] {
+            assert_eq!(response(text, &method).expect("valid").framing, Framing::None);
+        }
+        for text in [
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/2 200\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        ] {
+            assert!(response(text, &Method::GET).is_err(), "{text:?}");
+        }
+    }
+}
