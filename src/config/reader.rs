@@ -61,16 +61,11 @@ impl<'a, 't> Table<'a, 't> {
         // A bad value ends the reading before every key was asked for, so it comes before an unknown key.
         let out = read(&self)?;
         let known = self.known.into_inner();
-        for key in self.entries.keys() {
-            let name: &str = key.get_ref();
-            if !known.contains(&name) {
-                let what = if self.entries.get(name).is_some_and(|v| v.get_ref().is_table()) { "table" } else { "key" };
-                let why = format!("this version knows no such {what}");
-                let allowed = known.join(", ");
-                return Err(self.doc.error(key.span().start, &join(&self.path, &printable(name)), why, Some(&allowed)));
-            }
-        }
-        Ok(out)
+        let unknown = self.entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref()));
+        let Some((key, value)) = unknown.min_by_key(|(key, _)| key.span().start) else { return Ok(out) };
+        let what = if value.get_ref().is_table() { "table" } else { "key" };
+        let why = format!("this version knows no such {what}");
+        Err(self.doc.error(key.span().start, &join(&self.path, &printable(key.get_ref())), why, Some(&known.join(", "))))
     }
 
     /// The value of a key, if it is there.
@@ -85,16 +80,17 @@ impl<'a, 't> Table<'a, 't> {
         self.get(key).map_or_else(|| Ok(T::default()), |item| item.into_table(read))
     }
 
-    /// All entries of a table whose keys are free (`[resolve]`).
+    /// All entries of a table whose keys are free (`[resolve]`), in the file's order.
     pub(super) fn entries(&self) -> Vec<(&'t str, Item<'a, 't>)> {
         let entries = self.entries;
-        entries
-            .iter()
-            .map(|(name, value)| {
-                let key = join(&self.path, &format!("\"{}\"", printable(name.get_ref())));
-                (&**name.get_ref(), Item { doc: self.doc, key, at: name.span().start, value })
-            })
-            .collect()
+        let item = |(name, value): (&'t Spanned<_>, &'t Spanned<_>)| {
+            let name: (&'t std::borrow::Cow<'a, str>, usize) = (name.get_ref(), name.span().start);
+            let key = join(&self.path, &format!("\"{}\"", printable(name.0)));
+            (&**name.0, Item { doc: self.doc, key, at: name.1, value })
+        };
+        let mut all: Vec<_> = entries.iter().map(item).collect();
+        all.sort_by_key(|(_, item)| item.at);
+        all
     }
 
     /// As [`Table::table`], for a table whose keys are free.
