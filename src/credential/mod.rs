@@ -6,7 +6,7 @@ mod secret;
 
 pub use injection::{InjectionError, Material};
 pub use placeholder::{MARKER, chosen_name, contains_marker, placeholder};
-pub use secret::{Secret, SecretError};
+pub use secret::{Secret, SecretError, WEAK_BELOW};
 
 use std::fmt;
 

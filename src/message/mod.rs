@@ -1,3 +1,5 @@
-//! HTTP messages as values: reading heads and bodies strictly, writing them anew.
+//! HTTP messages as values: reading heads and bodies strictly, writing them anew, and what is dropped or masked on the way.
 
 pub mod h1;
+pub mod hop_by_hop;
+pub mod scrub;

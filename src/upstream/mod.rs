@@ -1,1 +1,3 @@
-//! (being built)
+//! Connections to origins.
+
+pub mod resolve;

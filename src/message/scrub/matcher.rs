@@ -1,0 +1,247 @@
+//! Finds the forms of a secret in bytes, fast where there are none.
+//!
+//! **The filter.** Every occurrence is at least as long as the shortest form, so it covers a whole window of
+//! [`WINDOW`] bytes out of any row of windows that begin no more than [`Matcher::stride`] bytes apart; only these
+//! windows are looked at. A window inside an occurrence holds either the beginning of an escape or, after the tail of
+//! one (at most five bytes: `u0041` of `\u0041`), three bytes that are literal units of a form. A window with
+//! neither is passed over. Any other is looked at more closely and, if need be, a match is tried from every place from
+//! which an occurrence could have this window as its first.
+//!
+//! The tables hold pieces of the secret, so they are wiped on drop, which no general multi-string matcher does.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::escape::{self, Escape};
+use super::form::Form;
+
+/// The length of a window: the longest tail of an escape and a gram.
+const WINDOW: usize = TAIL + GRAM;
+/// The longest part of an escape after the byte that begins it.
+const TAIL: usize = 5;
+/// How many literal bytes a window is known by.
+const GRAM: usize = 3;
+/// The widest stride; wider ones gain little and make the tables of a long secret large.
+const WIDEST: usize = 64;
+/// The longest escape of one byte, `\u0041`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// Three neighbouring units of a form.
+#[derive(Clone, Copy, Zeroize)]
+struct Gram {
+    hash: u16,
+    form: u16,
+    unit: u16,
+}
+
+/// The forms of a secret's parts, and the tables of the filter.
+pub(super) struct Matcher {
+    forms: Vec<Form>,
+    /// The longest occurrence in bytes.
+    longest: usize,
+    /// How far apart windows begin; 0 where a form is too short for the filter.
+    stride: usize,
+    /// One bit for each hash of a gram.
+    seen: Zeroizing<Vec<u64>>,
+    /// In order of hash.
+    grams: Zeroizing<Vec<Gram>>,
+    /// Whether an occurrence may begin with a byte.
+    first: Zeroizing<[bool; 256]>,
+    /// Whether a byte matches a unit of any form.
+    any: Zeroizing<[bool; 256]>,
+}
+
+/// What trying a form at one place came to.
+#[derive(Default)]
+struct Attempt {
+    /// The end of the longest match.
+    end: Option<usize>,
+    /// Whether more data might make a match, or a longer one.
+    cut: bool,
+}
+
+impl Matcher {
+    /// The matcher of all forms of `parts`, none of which is empty.
+    pub(super) fn new(parts: &[&[u8]]) -> Self {
+        let forms: Vec<Form> = parts.iter().flat_map(|part| Form::all(part)).collect();
+        let shortest = forms.iter().map(|f| f.units().len()).min().unwrap_or_default();
+        let longest = forms.iter().map(|f| f.units().len()).max().unwrap_or_default() * LONGEST_ESCAPE;
+        let mut first = Zeroizing::new([false; 256]);
+        let mut any = Zeroizing::new([false; 256]);
+        for byte in 0..=u8::MAX {
+            let at = usize::from(byte);
+            first[at] = escape::introduces(byte) || forms.iter().any(|f| f.units()[0].matches(byte));
+            any[at] = forms.iter().flat_map(Form::units).any(|u| u.matches(byte));
+        }
+        let stride = (shortest + 1).saturating_sub(WINDOW).min(WIDEST);
+        let (seen, grams) = if stride == 0 { Default::default() } else { tables(&forms, stride) };
+        Self { forms, longest, stride, seen, grams, first, any }
+    }
+
+    /// The length of the longest occurrence, in bytes, with every byte written as the longest escape.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Looks for occurrences in `data`, of which the windows before `at` have been looked at, and reports the start
+    /// and end of each (some more than once). Returns where to go on when there is more data: a window in which
+    /// something has begun that the end of the data cuts off is looked at again, unless `at_end`.
+    pub(super) fn scan(&self, data: &[u8], mut at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
+        if self.stride == 0 {
+            for start in at..data.len() {
+                self.try_at(data, start, found);
+            }
+            return data.len();
+        }
+        while let Some(window) = data.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
+            if self.suspicious(data, at, u64::from_le_bytes(*window)) {
+                let from = (at + 1).saturating_sub(self.stride);
+                // Not `any`, which would stop at the first.
+                let cut = (from..=at).filter(|&start| self.try_at(data, start, found)).count() > 0;
+                if cut && !at_end {
+                    break;
+                }
+            }
+            at += self.stride;
+        }
+        at
+    }
+
+    /// Whether an occurrence may cover the window at `at`.
+    #[inline]
+    fn suspicious(&self, data: &[u8], at: usize, window: u64) -> bool {
+        let introducers = zero_bytes(window ^ repeat(b'%')) | zero_bytes(window ^ repeat(b'\\'));
+        if introducers != 0 {
+            return self.may_be_escape(data, at + introducers.trailing_zeros() as usize / 8);
+        }
+        let hash = hash((window >> (8 * TAIL)) as u32);
+        self.seen[usize::from(hash >> 6)] >> (hash & 63) & 1 != 0 && self.may_be_gram(data, at, hash)
+    }
+
+    /// Whether the first `%` or `\` of a window, at `at`, may be part of an occurrence.
+    fn may_be_escape(&self, data: &[u8], at: usize) -> bool {
+        let known = |byte: u8| self.any[usize::from(byte)];
+        // As itself, or as the second half of `\\`.
+        if known(data[at]) {
+            return true;
+        }
+        match escape::read(data, at) {
+            Escape::Cut => true,
+            Escape::None => escape::is_low_surrogate(data, at),
+            Escape::Read(one, two) => std::iter::once(one).chain(two).any(|reading| known(reading.bytes()[0])),
+        }
+    }
+
+    /// Whether the window at `at`, which begins no escape and whose gram has this hash, may be part of an occurrence.
+    #[cold]
+    fn may_be_gram(&self, data: &[u8], at: usize, hash: u16) -> bool {
+        let literal = !data[at.saturating_sub(TAIL)..at].iter().any(|&b| escape::introduces(b));
+        let begin = self.grams.partition_point(|gram| gram.hash < hash);
+        self.grams[begin..].iter().take_while(|gram| gram.hash == hash).any(|gram| {
+            let units = self.forms[usize::from(gram.form)].units();
+            let unit = usize::from(gram.unit);
+            let (from, length) = if literal { (unit.checked_sub(TAIL), WINDOW) } else { (Some(unit), GRAM) };
+            let bytes = &data[at + WINDOW - length..at + WINDOW];
+            from.is_some_and(|from| units[from..].iter().zip(bytes).all(|(u, &b)| u.matches(b)))
+        })
+    }
+
+    /// Tries every form at `start`; says whether the end of the data cut one off.
+    fn try_at(&self, data: &[u8], start: usize, found: &mut impl FnMut(usize, usize)) -> bool {
+        if !self.first[usize::from(data[start])] {
+            return false;
+        }
+        let mut cut = false;
+        for form in &self.forms {
+            let attempt = attempt(form, data, start);
+            cut |= attempt.cut;
+            if let Some(end) = attempt.end {
+                found(start, end);
+            }
+        }
+        cut
+    }
+}
+
+/// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed.
+fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
+    let units = form.units();
+    let mut result = Attempt::default();
+    let mut others: Vec<(usize, usize)> = Vec::new();
+    let mut place = Some((0, start));
+    while let Some((unit, at)) = place.take().or_else(|| others.pop()) {
+        if unit == units.len() {
+            result.end = result.end.max(Some(at));
+            continue;
+        }
+        let Some(&byte) = data.get(at) else {
+            result.cut = true;
+            continue;
+        };
+        if units[unit].matches(byte) {
+            place = Some((unit + 1, at + 1));
+        }
+        if escape::introduces(byte) {
+            match escape::read(data, at) {
+                Escape::None => {}
+                Escape::Cut => result.cut = true,
+                Escape::Read(one, two) => {
+                    for reading in std::iter::once(one).chain(two) {
+                        let bytes = reading.bytes();
+                        let fits = units.len() - unit >= bytes.len() && units[unit..].iter().zip(bytes).all(|(u, &b)| u.matches(b));
+                        if fits {
+                            others.extend(place.replace((unit + bytes.len(), at + usize::from(reading.length))));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    result
+}
+
+/// The tables of the grams that the first window of an occurrence may show.
+fn tables(forms: &[Form], stride: usize) -> (Zeroizing<Vec<u64>>, Zeroizing<Vec<Gram>>) {
+    let mut count = 0;
+    each_gram(forms, stride, &mut |_| count += 1);
+    let mut grams = Zeroizing::new(Vec::with_capacity(count));
+    let mut seen = Zeroizing::new(vec![0u64; 1 << 10]);
+    each_gram(forms, stride, &mut |gram| {
+        seen[usize::from(gram.hash >> 6)] |= 1 << (gram.hash & 63);
+        grams.push(gram);
+    });
+    grams.sort_unstable_by_key(|gram| gram.hash);
+    (seen, grams)
+}
+
+/// Calls `with` for every spelling of every gram. A first window begins less than `stride` bytes into its occurrence,
+/// and an occurrence has no more units than bytes.
+fn each_gram(forms: &[Form], stride: usize, with: &mut impl FnMut(Gram)) {
+    for (form, units) in forms.iter().map(Form::units).enumerate() {
+        for (unit, gram) in units.windows(GRAM).take(stride + TAIL).enumerate() {
+            let spellings = |place: usize| (0..=u8::MAX).filter(move |&b| gram[place].matches(b)).map(u32::from);
+            for one in spellings(0) {
+                for two in spellings(1) {
+                    for three in spellings(2) {
+                        // Both are small: a few forms, and `unit` under `WIDEST + TAIL`.
+                        with(Gram { hash: hash(one | two << 8 | three << 16), form: form as u16, unit: unit as u16 });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn hash(gram: u32) -> u16 {
+    (gram.wrapping_mul(0x9e37_79b1) >> 16) as u16
+}
+
+const fn repeat(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The top bit of each byte of `word` that is zero; bits above the lowest such may be wrong.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(repeat(1)) & !word & repeat(0x80)
+}

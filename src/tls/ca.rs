@@ -1,0 +1,365 @@
+//! One certificate authority: its key, its certificate, and the leaves that it signs.
+//!
+//! What the certificates carry is what the strictest client asks for (RFC 5280; Python 3.13, `openssl -x509_strict`):
+//! a key identifier on both, an authority key identifier on the leaf, critical basicConstraints and keyUsage, an empty
+//! overlap of their names.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::host::Host;
+use crate::random;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How long a CA lasts.
+const CA_LIFE: SignedDuration = SignedDuration::from_hours(730 * 24);
+/// How far its beginning lies back, for clients whose clock is slow; more than a leaf's, which must lie inside it.
+const CA_BACK_DATED: SignedDuration = SignedDuration::from_hours(2 * 24);
+/// How long a leaf lasts.
+const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How far its beginning lies back.
+const LEAF_BACK_DATED: SignedDuration = DAY;
+/// The longest common name (RFC 5280 A.1, `ub-common-name`). A longer host stands in the subject alternative name only.
+const COMMON_NAME_MAX: usize = 64;
+
+/// Why a CA cannot be made, read back, or sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaError {
+    /// The certificate library refused.
+    #[error("a certificate cannot be written: {0}")]
+    Write(String),
+    /// A stored CA is not what it should be.
+    #[error("the stored CA cannot be read: {0}; restore a backup of the store, or make a new CA with `keyhatch ca rotate --now`")]
+    Read(&'static str),
+    /// The CA's time is over.
+    #[error("the CA ended at {0}; make a new one with `keyhatch ca rotate --now`")]
+    Ended(Timestamp),
+}
+
+impl From<rcgen::Error> for CaError {
+    fn from(e: rcgen::Error) -> Self {
+        Self::Write(e.to_string())
+    }
+}
+
+/// A CA that can sign. Its key is wiped on drop and comes out only as [`CertificateAuthority::key_der`].
+pub struct CertificateAuthority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, CaKey>,
+    public_key: [u8; 32],
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// A leaf and its key.
+pub(super) struct Minted {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+}
+
+impl CertificateAuthority {
+    /// A new CA with a name of its own: ECDSA P-256, path length 0, from two days before `now` to 730 days after it.
+    ///
+    /// # Errors
+    /// [`CaError::Write`] where key or certificate cannot be made.
+    pub fn generate(now: Timestamp) -> Result<Self, CaError> {
+        let key = CaKey(Zeroizing::new(KeyPair::generate()?));
+        let [a, b, c, d] = random::bytes::<4>();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(format!("Keyhatch CA {a:02x}{b:02x}{c:02x}{d:02x}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.serial_number = Some(serial());
+        let (not_before, not_after) = (later(now, -CA_BACK_DATED), later(now, CA_LIFE));
+        set_validity(&mut params, not_before, not_after);
+        let certificate = params.self_signed(&key)?;
+        Self::assemble(certificate.der().clone(), key)
+    }
+
+    /// A CA from its certificate and its PKCS #8 key.
+    ///
+    /// # Errors
+    /// [`CaError::Read`] where either is malformed, the certificate is no CA's, or the two do not belong together.
+    pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Self, CaError> {
+        let key = KeyPair::try_from(key).map_err(|_| CaError::Read("its key is malformed"))?;
+        Self::assemble(CertificateDer::from(certificate.to_vec()), CaKey(Zeroizing::new(key)))
+    }
+
+    fn assemble(certificate: CertificateDer<'static>, key: CaKey) -> Result<Self, CaError> {
+        let malformed = || CaError::Read("its certificate is malformed");
+        let (rest, parsed) = X509Certificate::from_der(&certificate).map_err(|_| malformed())?;
+        if !rest.is_empty() || !parsed.is_ca() {
+            return Err(malformed());
+        }
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(CaError::Read("its key is not its certificate's"));
+        }
+        let time = |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).map_err(|_| malformed());
+        let (not_before, not_after) = (time(parsed.validity().not_before)?, time(parsed.validity().not_after)?);
+        let public_key = Sha256::digest(parsed.public_key().raw).into();
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| malformed())?;
+        Ok(Self { certificate, issuer, public_key, not_before, not_after })
+    }
+
+    /// The certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The key, PKCS #8. For the store's envelope only.
+    #[must_use]
+    pub fn key_der(&self) -> &[u8] {
+        self.issuer.key().0.serialized_der()
+    }
+
+    /// The certificate in PEM (RFC 7468), with a newline at its end.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        use base64::Engine as _;
+        let body = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
+        let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
+        for line in body.as_bytes().chunks(64) {
+            out.extend(line.iter().map(|&b| char::from(b)));
+            out.push('\n');
+        }
+        out + "-----END CERTIFICATE-----\n"
+    }
+
+    /// SHA-256 of the certificate in hex, as `openssl x509 -fingerprint -sha256` shows it but without colons.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(&self.certificate).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// SHA-256 of the public key (SubjectPublicKeyInfo): which CA this is.
+    #[must_use]
+    pub fn public_key_digest(&self) -> [u8; 32] {
+        self.public_key
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// A leaf for a server of these names, with a new key: valid from a day before `now` for seven days after it, but
+    /// inside the CA's own time. The first name is the common name where it fits.
+    pub(super) fn mint(&self, names: &[Host], now: Timestamp) -> Result<Minted, CaError> {
+        if now >= self.not_after {
+            return Err(CaError::Ended(self.not_after));
+        }
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(leaf_common_name(names));
+        params.subject_alt_names = names.iter().map(alternative_name).collect::<Result<_, _>>()?;
+        // Unlike `NoCa` this writes basicConstraints, and with them the subject key identifier.
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(serial());
+        let not_before = later(now, -LEAF_BACK_DATED).max(self.not_before);
+        let not_after = later(now, LEAF_LIFE).min(self.not_after);
+        set_validity(&mut params, not_before, not_after);
+        let certificate = params.signed_by(&*key, &self.issuer)?.der().clone();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialized_der().to_vec()));
+        Ok(Minted { certificate, key, not_before, not_after })
+    }
+}
+
+/// The CA's key pair, wiped on drop.
+struct CaKey(Zeroizing<KeyPair>);
+
+impl PublicKeyData for CaKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        PublicKeyData::algorithm(&*self.0)
+    }
+}
+
+impl SigningKey for CaKey {
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(msg)
+    }
+}
+
+/// `O = Keyhatch, CN = ...`.
+fn subject(common_name: String) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "Keyhatch");
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// The first name, or where it is too long one with spaces in it, which no client takes for a host. Never the CA's.
+fn leaf_common_name(names: &[Host]) -> String {
+    let first = match names.first() {
+        Some(Host::Ip(ip)) => ip.to_string(),
+        Some(Host::Dns(name)) => name.to_string(),
+        None => String::new(),
+    };
+    if !first.is_empty() && first.len() <= COMMON_NAME_MAX {
+        return first;
+    }
+    let [a, b, c, d] = random::bytes::<4>();
+    format!("Keyhatch leaf {a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+fn alternative_name(host: &Host) -> Result<SanType, CaError> {
+    Ok(match host {
+        Host::Ip(ip) => SanType::IpAddress(*ip),
+        Host::Dns(name) => SanType::DnsName(rcgen::string::Ia5String::try_from(name.to_string())?),
+    })
+}
+
+/// 128 random bits, positive and never shorter (RFC 5280 4.1.2.2: at most 20 octets).
+fn serial() -> SerialNumber {
+    let mut bytes = random::bytes::<16>();
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+/// A time plus a span; at the ends of the calendar it stops there.
+pub(super) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(at)
+}
+
+/// Writes both times in whole seconds, which is what a certificate holds.
+fn set_validity(params: &mut CertificateParams, not_before: Timestamp, not_after: Timestamp) {
+    let seconds = |t: Timestamp| Duration::from_secs(t.as_second().max(0).unsigned_abs());
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + seconds(not_before);
+    params.not_after = epoch + seconds(not_after);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x509_parser::extensions::{GeneralName, ParsedExtension};
+    use x509_parser::oid_registry as oid;
+
+    fn at(days: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + days * 86_400).expect("in range")
+    }
+
+    fn hosts(names: &[&str]) -> Vec<Host> {
+        names.iter().map(|n| Host::parse(n).expect(n)).collect()
+    }
+
+    fn parse<'a>(der: &'a CertificateDer<'static>) -> X509Certificate<'a> {
+        X509Certificate::from_der(der).expect("a certificate").1
+    }
+
+    /// An extension and whether it is critical.
+    fn extension<'a>(cert: &'a X509Certificate<'_>, oid: &oid::Oid<'_>) -> (&'a ParsedExtension<'a>, bool) {
+        let found = cert.get_extension_unique(oid).expect("once").expect("there");
+        (found.parsed_extension(), found.critical)
+    }
+
+    fn key_identifier(cert: &X509Certificate<'_>) -> Vec<u8> {
+        let (ParsedExtension::SubjectKeyIdentifier(id), false) = extension(cert, &oid::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER) else { panic!() };
+        id.0.to_vec()
+    }
+
+    fn check_serial(cert: &X509Certificate<'_>) {
+        assert!(cert.raw_serial().len() == 16 && cert.raw_serial()[0] & 0x80 == 0, "{:?}", cert.raw_serial());
+    }
+
+    #[test]
+    fn a_ca_is_what_strict_clients_want() {
+        let ca = CertificateAuthority::generate(at(0)).expect("made");
+        let cert = parse(ca.certificate());
+        check_serial(&cert);
+        assert_eq!(cert.subject(), cert.issuer());
+        assert!(cert.subject().to_string().starts_with("O=Keyhatch, CN=Keyhatch CA "), "{}", cert.subject());
+        let basic = cert.basic_constraints().expect("once").expect("there");
+        assert!(basic.critical && basic.value.ca && basic.value.path_len_constraint == Some(0));
+        let usage = cert.key_usage().expect("once").expect("there");
+        assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign() && usage.value.flags.count_ones() == 2);
+        assert_eq!(key_identifier(&cert).len(), 20);
+        assert_eq!((ca.not_before(), ca.not_after()), (at(-2), at(730)));
+        assert_eq!(cert.tbs_certificate.subject_pki.parsed().expect("a key").key_size(), 256);
+        let other = CertificateAuthority::generate(at(0)).expect("made");
+        assert_ne!(parse(other.certificate()).subject(), cert.subject());
+        assert_ne!(other.fingerprint(), ca.fingerprint());
+    }
+
+    #[test]
+    fn a_leaf_is_what_strict_clients_want() {
+        let ca = CertificateAuthority::generate(at(0)).expect("made");
+        let minted = ca.mint(&hosts(&["api.example.com", "127.0.0.1", "[::1]"]), at(10)).expect("minted");
+        let (cert, issuer) = (parse(&minted.certificate), parse(ca.certificate()));
+        check_serial(&cert);
+        assert_eq!(cert.issuer(), issuer.subject());
+        assert_eq!(cert.subject().to_string(), "O=Keyhatch, CN=api.example.com");
+        let (ParsedExtension::AuthorityKeyIdentifier(authority), false) = extension(&cert, &oid::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER) else {
+            panic!()
+        };
+        assert_eq!(authority.key_identifier.as_ref().expect("there").0, key_identifier(&issuer));
+        assert_ne!(key_identifier(&cert), key_identifier(&issuer));
+        assert!(!cert.is_ca());
+        let usage = cert.key_usage().expect("once").expect("there");
+        assert!(usage.critical && usage.value.digital_signature() && usage.value.flags.count_ones() == 1);
+        let extended = cert.extended_key_usage().expect("once").expect("there").value;
+        assert!(extended.server_auth && !extended.client_auth && !extended.any);
+        let names = &cert.subject_alternative_name().expect("once").expect("there").value.general_names;
+        let loopback: [u8; 16] = std::net::Ipv6Addr::LOCALHOST.octets();
+        assert_eq!(*names, [GeneralName::DNSName("api.example.com"), GeneralName::IPAddress(&[127, 0, 0, 1]), GeneralName::IPAddress(&loopback)]);
+        assert_eq!((minted.not_before, minted.not_after), (at(9), at(17)));
+        assert_eq!(cert.validity().not_before.timestamp(), at(9).as_second());
+        cert.verify_signature(Some(issuer.public_key())).expect("signed by the CA");
+    }
+
+    #[test]
+    fn a_long_name_is_no_common_name() {
+        let ca = CertificateAuthority::generate(at(0)).expect("made");
+        let name = |length: usize| format!("{}.{}.example", "a".repeat(50), "b".repeat(length - 59));
+        for (length, common) in [(64, true), (65, false)] {
+            let minted = ca.mint(&hosts(&[&name(length)]), at(0)).expect("minted");
+            let subject = parse(&minted.certificate).subject().to_string();
+            assert_eq!(subject.contains(&name(length)), common, "{subject}");
+            assert_eq!(subject.contains("CN=Keyhatch leaf "), !common, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_stays_inside_its_cas_time() {
+        let ca = CertificateAuthority::generate(at(0)).expect("made");
+        assert_eq!(ca.mint(&hosts(&["a.example"]), at(728)).expect("minted").not_after, at(730));
+        assert_eq!(ca.mint(&hosts(&["a.example"]), at(-2)).expect("minted").not_before, at(-2));
+        assert_eq!(ca.mint(&hosts(&["a.example"]), at(730)).err(), Some(CaError::Ended(at(730))));
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let (a, b) = (CertificateAuthority::generate(at(0)).expect("made"), CertificateAuthority::generate(at(0)).expect("made"));
+        let back = CertificateAuthority::from_der(a.certificate(), a.key_der()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((back.pem(), back.public_key_digest()), (a.pem(), a.public_key_digest()));
+        assert!(matches!(CertificateAuthority::from_der(a.certificate(), b.key_der()), Err(CaError::Read(_))));
+        let leaf = a.mint(&hosts(&["a.example"]), at(0)).expect("minted");
+        assert!(matches!(CertificateAuthority::from_der(&leaf.certificate, leaf.key.secret_der()), Err(CaError::Read(_))));
+        assert!(matches!(CertificateAuthority::from_der(&[], a.key_der()), Err(CaError::Read(_))));
+    }
+}
