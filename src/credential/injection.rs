@@ -1,5 +1,7 @@
 //! What goes onto a request: one header field, made once per credential version.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -7,13 +9,14 @@ use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{Presentation, Secret};
+use crate::message::scrub::ScrubTable;
 
-/// The header field that carries a secret, ready to be put on requests, and the secret itself for the scrubber.
+/// The header field that carries a secret, ready to be put on requests, and what the scrubber looks for.
 /// Its memory is wiped when the last user drops it; clones of the value share that memory.
 pub struct Material {
     name: HeaderName,
     value: HeaderValue,
-    secret: Secret,
+    scrub: Arc<ScrubTable>,
 }
 
 /// Why a secret does not fit the way it is presented. Says nothing of its content.
@@ -63,7 +66,8 @@ impl Material {
         }
         let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(value))).map_err(|_| InjectionError::Field)?;
         value.set_sensitive(true);
-        Ok(Self { name: presentation.field().clone(), value, secret })
+        let scrub = Arc::new(ScrubTable::new(&secret, presentation));
+        Ok(Self { name: presentation.field().clone(), value, scrub })
     }
 
     /// The field's name.
@@ -78,10 +82,10 @@ impl Material {
         &self.value
     }
 
-    /// The secret, for the scrubber's table.
+    /// What the scrubber looks for.
     #[must_use]
-    pub fn secret(&self) -> &Secret {
-        &self.secret
+    pub fn scrub_table(&self) -> &Arc<ScrubTable> {
+        &self.scrub
     }
 }
 

@@ -5,7 +5,7 @@ mod placeholder;
 mod secret;
 
 pub use injection::{InjectionError, Material};
-pub use placeholder::{MARKER, chosen_name, contains_marker, placeholder};
+pub use placeholder::{MARKER, contains_marker, explicit_name, placeholder, placeholder_name};
 pub use secret::{Secret, SecretError, WEAK_BELOW};
 
 use std::fmt;

@@ -17,14 +17,17 @@ pub fn contains_marker(value: &[u8]) -> bool {
     value.len() >= MARKER.len() && value.windows(MARKER.len()).any(|w| w.eq_ignore_ascii_case(MARKER.as_bytes()))
 }
 
-/// The credential that an agent picks by the value of an authentication field: `Bearer keyhatch:NAME`,
-/// or a placeholder that carries its name. `None` where the value picks none.
+/// The credential that an agent names outright: `Bearer keyhatch:NAME`, or `keyhatch:NAME` alone.
 #[must_use]
-pub fn chosen_name(value: &[u8]) -> Option<&str> {
+pub fn explicit_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim();
-    if let Some(name) = text.strip_prefix("keyhatch:").or_else(|| bearer(text)?.strip_prefix("keyhatch:")) {
-        return Some(name);
-    }
+    text.strip_prefix("keyhatch:").or_else(|| bearer(text)?.strip_prefix("keyhatch:"))
+}
+
+/// The credential whose placeholder a value holds.
+#[must_use]
+pub fn placeholder_name(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?.trim();
     let at = text.find(MARKER)? + MARKER.len();
     text[at..].strip_prefix('-')
 }
@@ -42,10 +45,10 @@ mod tests {
     fn forms() {
         let name = CredentialName::parse("openrouter").expect("valid");
         assert_eq!(placeholder("sk-or-", &name), "sk-or-keyhatch-placeholder-openrouter");
-        assert_eq!(chosen_name(b"Bearer sk-or-keyhatch-placeholder-openrouter"), Some("openrouter"));
-        assert_eq!(chosen_name(b"bearer  keyhatch:a.b"), Some("a.b"));
-        assert_eq!(chosen_name(b"keyhatch:x"), Some("x"));
-        assert_eq!(chosen_name(b"Bearer sk-or-v1-test"), None);
+        assert_eq!(placeholder_name(b"Bearer sk-or-keyhatch-placeholder-openrouter"), Some("openrouter"));
+        assert_eq!(explicit_name(b"bearer  keyhatch:a.b"), Some("a.b"));
+        assert_eq!(explicit_name(b"keyhatch:x"), Some("x"));
+        assert_eq!(placeholder_name(b"Bearer sk-or-v1-test"), None);
         assert!(contains_marker(b"x KEYHATCH-Placeholder y") && !contains_marker(b"keyhatch"));
     }
 }

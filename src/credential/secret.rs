@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 /// The longest secret, in bytes.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 /// A shorter secret needs `--allow-weak`, and is not scrubbed from bodies.
-pub(super) const WEAK_BELOW: usize = 16;
+pub const WEAK_BELOW: usize = 16;
 
 /// A secret's plaintext. It has no `Debug`, `Display`, `Clone` or `Serialize`, is wiped on drop,
 /// and is read only by [`Secret::expose`], whose callers can therefore be counted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::egress::EgressRefusal;
+use super::egress::{Egress, EgressRefusal};
 use super::rule::{Rule, RuleRefusal};
 use super::snapshot::{AgentView, Candidate, Snapshot};
 use crate::credential::{CredentialId, CredentialName};
@@ -215,6 +215,16 @@ impl Candidates {
         }
         let names: Vec<&str> = self.0[..tie].iter().map(|c| c.rule.name.as_str()).collect();
         Err(refuse(format!("several credentials cover this host equally: {}; pick one with `Authorization: Bearer keyhatch:NAME`", names.join(", "))))
+    }
+}
+
+impl Egress {
+    /// [`Egress::judge`], with the refusal as a person reads it.
+    ///
+    /// # Errors
+    /// The [`Denial`] with its reason.
+    pub fn check(&self, authority: &Authority) -> Result<(), Denial> {
+        self.judge(authority).map_err(|refusal| egress_denial(refusal, authority))
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Rule {
     pub name: CredentialName,
     /// How it is presented.
     pub presentation: Presentation,
+    /// The provider file that it came from, if any.
+    pub provider: Option<String>,
     /// Header fields of the agent's that are dropped, lower case; never empty.
     pub auth_headers: Vec<String>,
     /// Query parameters of the agent's that are dropped.
@@ -72,6 +74,7 @@ impl Rule {
             version: entry.version,
             name: entry.name.clone(),
             presentation: terms.presentation.clone(),
+            provider: terms.provider.clone(),
             auth_headers,
             auth_query: terms.auth_query.clone(),
             scrub: terms.scrub,

@@ -39,6 +39,17 @@ pub struct Candidate {
     pub pattern: Arc<HostPattern>,
 }
 
+impl AgentView {
+    /// The credentials that this agent was granted, each once, by name.
+    #[must_use]
+    pub fn granted_rules(&self) -> Vec<&Arc<Rule>> {
+        let mut rules: Vec<&Arc<Rule>> = self.granted.all().map(|c| &c.rule).collect();
+        rules.sort_by(|a, b| a.name.cmp(&b.name));
+        rules.dedup_by_key(|r| r.id);
+        rules
+    }
+}
+
 impl Candidate {
     pub(super) fn specificity(&self) -> Specificity {
         self.pattern.specificity()
@@ -95,6 +106,12 @@ impl Snapshot {
         self.tokens.get(digest.as_bytes()).filter(|view| view.token == digest)
     }
 
+    /// How many agents there are.
+    #[must_use]
+    pub fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
     /// The credentials, in no order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.rules.iter()
@@ -125,6 +142,11 @@ impl Index {
             IndexKey::Everything => &mut self.everything,
         };
         slot.push(candidate.clone());
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Candidate> {
+        let named = self.exact.values().chain(self.below.values()).chain(self.label.values());
+        named.flatten().chain(&self.everything)
     }
 
     /// Every candidate that covers the authority: one look-up for the host, and one for each of its parents.

@@ -1,1 +1,24 @@
-//! (being built)
+//! The proxy: agents' connections come in, and what policy lets pass goes on.
+//!
+//! `connection` reads what a client says to a listener; `tunnel` passes bytes unread; `intercept` ends the TLS
+//! of a host that a credential covers; `forward` carries one request out; `exchange` moves its bytes.
+
+mod authenticate;
+mod connection;
+mod error;
+mod exchange;
+mod filter;
+mod forward;
+mod intercept;
+mod limits;
+mod live;
+mod record;
+mod respond;
+mod stream;
+mod tunnel;
+mod wire;
+
+pub(crate) use connection::serve;
+pub use limits::Counts;
+pub use live::{Live, Proxy, ProxyParts, Settings, Transport};
+pub(crate) use stream::ClientStream;

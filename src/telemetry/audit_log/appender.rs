@@ -45,6 +45,7 @@ impl Appender {
         Self { path: path.to_owned(), key, options, known: checkpoint, current: None, rotating: None, write }
     }
 
+    #[cfg(test)]
     pub(super) fn with_write(self, write: WriteFn) -> Self {
         Self { write, ..self }
     }

@@ -113,7 +113,7 @@ impl AuditLog {
             Err(e) => return Err(failed(e)),
         }
         let (queue, receiver) = sync_channel(queue);
-        let writer = Writer { queue: receiver, appender, shared: Arc::clone(&shared), checkpoints, batch_max, saved };
+        let writer = Writer { queue: receiver, appender, shared: Arc::clone(&shared), checkpoints, batch_max, saved, busy: false };
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run()).map_err(failed)?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
     }
@@ -159,7 +159,7 @@ impl AuditLog {
         }
     }
 
-    /// Writes what is queued, saves a checkpoint and ends the thread. Takes up to a second where the file cannot be written.
+    /// Writes what is queued, saves a checkpoint and ends the thread. Takes a few seconds where the file cannot be written.
     /// Records that come later are lost.
     pub fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -14,6 +14,9 @@ use super::shown::Shown;
 /// How often a followed log is looked at.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// Which file (device and inode), the file itself, and where to go on in it.
+type Unread = ((u64, u64), File, u64);
+
 /// A reader that remembers how far it came, through rotations.
 pub struct Tail {
     path: PathBuf,
@@ -79,24 +82,29 @@ impl Tail {
                 lines.iter().filter_map(|line| Shown::parse(line.as_bytes())).try_for_each(|record| show(&record))?;
             }
         }
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             std::thread::sleep(EVERY);
             self.poll(show)?;
         }
-        Ok(())
     }
 
     /// The files not read to their end, the oldest first, and where to go on in each.
-    fn unread(&self) -> io::Result<Vec<((u64, u64), File, u64)>> {
-        // No file may be renamed between two opens, else one could be missed.
-        let _lock = files::lock_if_there(&self.path)?;
+    fn unread(&self) -> io::Result<Vec<Unread>> {
+        // No file may be renamed between two opens, else one could be missed. Who cannot have the lock reads all the same.
+        let _lock = files::lock_if_there(&self.path).ok().flatten();
         let numbers = match files::existing(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             numbers => numbers?,
         };
         let mut out = Vec::new();
         for n in numbers {
-            let file = File::open(files::rotated(&self.path, n))?;
+            let file = match File::open(files::rotated(&self.path, n)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                file => file?,
+            };
             let id = files::identity(&file.metadata()?);
             let mut from = 0;
             if let Some((_, offset)) = self.reached.filter(|(reached, _)| *reached == id) {

@@ -72,6 +72,8 @@ pub(super) struct Writer {
     /// The most records held between the queue and the file.
     pub(super) batch_max: usize,
     pub(super) saved: Option<Checkpoint>,
+    /// Whether the last batch was full: then more is waiting, and there is no need to wait for it.
+    pub(super) busy: bool,
 }
 
 impl Writer {
@@ -83,6 +85,7 @@ impl Writer {
         let mut last_tries = LAST_TRIES;
         loop {
             self.receive(&mut batch, &mut waiting, next_checkpoint);
+            self.busy = batch.len() >= self.batch_max;
             let closing = self.shared.closing.load(Ordering::Acquire);
             self.write(&mut batch);
             waiting.drain(..).for_each(|w| _ = w.try_send(()));
@@ -119,7 +122,9 @@ impl Writer {
             match self.queue.recv_timeout(patience) {
                 Ok(Message::Event(event)) => {
                     batch.push(Entry::Event(event));
-                    std::thread::park_timeout(GATHER);
+                    if !self.busy {
+                        std::thread::park_timeout(GATHER);
+                    }
                 }
                 Ok(Message::Flush(answer)) => waiting.push(answer),
                 Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}

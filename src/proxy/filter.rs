@@ -1,0 +1,105 @@
+//! What a response passes through on its way to the agent: the scrubber, where a credential was put on the request.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use tokio::time::Sleep;
+
+use crate::credential::Material;
+use crate::message::h1::{Framing, ResponseHead};
+use crate::message::scrub::{BodyScrubber, Decoding, ScrubError, ScrubTable};
+
+/// What is held back goes on after the origin has been silent for so long: a constant, so that it tells nothing.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The filter of one response.
+pub(super) struct ResponseFilter {
+    table: Option<Arc<ScrubTable>>,
+    body: Option<Box<BodyScrubber>>,
+    out: Vec<u8>,
+    pause: Option<Pin<Box<Sleep>>>,
+    head_hits: u64,
+}
+
+impl ResponseFilter {
+    /// Passes everything.
+    pub(super) fn none() -> Self {
+        Self { table: None, body: None, out: Vec::new(), pause: None, head_hits: 0 }
+    }
+
+    /// Takes the secret of a credential out of what comes back.
+    pub(super) fn scrubbing(material: &Material) -> Self {
+        Self { table: Some(Arc::clone(material.scrub_table())), ..Self::none() }
+    }
+
+    /// Fields of a head, of an interim one, or of trailers.
+    pub(super) fn head(&mut self, headers: &mut HeaderMap) {
+        if let Some(table) = &self.table {
+            self.head_hits += table.scrub_headers(headers) as u64;
+        }
+    }
+
+    /// The body that is about to begin.
+    pub(super) fn body(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
+        let Some(table) = self.table.as_ref().filter(|t| t.scrubs_bodies() && head.framing != Framing::None) else { return Ok(()) };
+        let decoding = Decoding::of(&head.headers).map_err(|e| word(&e))?;
+        let events = head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        self.body = Some(Box::new(BodyScrubber::new(Arc::clone(table), events, decoding.as_ref())));
+        Ok(())
+    }
+
+    /// Content; gives what may pass now.
+    pub(super) fn data<'a>(&'a mut self, data: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let Some(body) = &mut self.body else { return Ok(data) };
+        self.out.clear();
+        self.pause = None;
+        body.push(data, &mut self.out).map_err(|e| word(&e))?;
+        Ok(&self.out)
+    }
+
+    /// The content's end; gives what was held back.
+    pub(super) fn finish(&mut self) -> Result<&[u8], &'static str> {
+        let Some(body) = &mut self.body else { return Ok(&[]) };
+        self.out.clear();
+        body.finish(&mut self.out).map_err(|e| word(&e))?;
+        Ok(&self.out)
+    }
+
+    /// Whether something is held back and the origin has paused for long enough. If not, the task is woken then.
+    pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.body.as_ref().is_none_or(|b| b.held() == 0) {
+            return false;
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
+        let over = pause.as_mut().poll(cx).is_ready();
+        if over {
+            self.pause = None;
+        }
+        over
+    }
+
+    /// What was held back, after a pause.
+    pub(super) fn pause(&mut self) -> Result<&[u8], &'static str> {
+        let Some(body) = &mut self.body else { return Ok(&[]) };
+        self.out.clear();
+        body.flush_pause(&mut self.out).map_err(|e| word(&e))?;
+        Ok(&self.out)
+    }
+
+    /// How often the secret was found.
+    pub(super) fn hits(&self) -> u64 {
+        self.head_hits + self.body.as_ref().map_or(0, |b| b.hits())
+    }
+}
+
+fn word(error: &ScrubError) -> &'static str {
+    match error {
+        ScrubError::Hit => "the compressed answer carries the secret",
+        _ => "the answer's coding cannot be read, so it cannot be scrubbed",
+    }
+}

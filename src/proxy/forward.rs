@@ -1,0 +1,440 @@
+//! One request: decided on, given its credential, sent, answered, recorded.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
+use http::{HeaderMap, Method};
+
+use super::connection::{Drain, refuse};
+use super::error::{Code, ProxyError};
+use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
+use super::filter::ResponseFilter;
+use super::limits::{Counted, Gauge};
+use super::live::{Live, Proxy, Seen, Transport};
+use super::record::Record;
+use super::respond::write_error;
+use super::tunnel;
+use super::wire::{Half, Wire};
+use crate::audit::Verdict;
+use crate::credential::{DEFAULT_AUTH_HEADERS, Material, explicit_name, placeholder_name};
+use crate::host::Authority;
+use crate::message::h1::{Framing, RequestHead, write_request};
+use crate::message::{hop_by_hop, scrub};
+use crate::policy::{AgentView, Candidates, Decision, Facts, Pick, Rule, Scheme, still_injected};
+use crate::upstream::{PoolKey, Slot, UpstreamStream};
+use crate::vault::{Fetched, Unavailable};
+
+/// What becomes of the agent's connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It takes another request.
+    Again,
+    /// It is over.
+    Close,
+}
+
+/// Carries one agent's requests to one authority.
+pub(super) struct Carrier {
+    proxy: Arc<Proxy>,
+    agent: Arc<AgentView>,
+    gauge: Arc<Gauge>,
+    scheme: Scheme,
+    authority: Authority,
+    plan: Plan,
+    path: Option<(Arc<Transport>, Arc<Slot>)>,
+}
+
+/// What policy said when it was asked last, and of which state that was.
+struct Plan {
+    live: Arc<Live>,
+    candidates: Option<Candidates>,
+    agent_alive: bool,
+}
+
+impl Plan {
+    fn make(live: Arc<Live>, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
+        let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
+        let candidates = now.as_ref().and_then(|a| live.snapshot.candidates(a, scheme, authority));
+        Self { live, candidates, agent_alive: now.is_some() }
+    }
+}
+
+/// A credential on its way onto a request.
+struct Injected {
+    rule: Arc<Rule>,
+    material: Arc<Material>,
+}
+
+impl Carrier {
+    pub(super) fn new(proxy: &Arc<Proxy>, agent: Arc<AgentView>, scheme: Scheme, authority: Authority) -> Self {
+        let plan = Plan::make(proxy.live(), &agent, scheme, &authority);
+        let gauge = proxy.counts.agent(&agent.name);
+        Self { proxy: Arc::clone(proxy), agent, gauge, scheme, authority, plan, path: None }
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(super) fn agent(&self) -> &AgentView {
+        &self.agent
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Whether this carrier is for that agent and authority.
+    pub(super) fn serves(&self, agent: &Arc<AgentView>, authority: &Authority) -> bool {
+        self.agent.name == agent.name && self.agent.generation == agent.generation && self.authority == *authority
+    }
+
+    /// Refuses a request that is not carried at all.
+    pub(super) async fn refuse<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, error: ProxyError) {
+        let record = self.record(head, "");
+        let id = record.id();
+        record.failed(&error, &Progress::default());
+        refuse(half, &error, id, &head.method).await;
+    }
+
+    fn record(&self, head: &RequestHead, target: &str) -> Record {
+        let mut record = Record::to(&self.proxy, &head.method, &self.authority, path_of(target));
+        record.agent(self.agent.name.as_str());
+        record
+    }
+
+    /// Carries a request whose target and names were checked.
+    pub(super) async fn carry<A: Wire + ?Sized>(
+        &mut self,
+        half: &mut Half<A>,
+        ticker: &mut Ticker,
+        drain: &mut Drain,
+        head: RequestHead,
+        target: &str,
+    ) -> Next {
+        let mut record = self.record(&head, target);
+        let place = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.live.settings.ceilings);
+        let decided = match place {
+            Some(_) => self.decide(&head, target, &mut record).await,
+            None => Err(ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon")),
+        };
+        let injected = match decided {
+            Ok(injected) => injected,
+            Err(error) => return self.refused(half, &head, record, &error).await,
+        };
+        let outgoing = Outgoing::prepare(&head, target, self.scheme, &self.authority, injected.as_ref());
+        self.exchange(half, ticker, drain, &head, outgoing, injected, record).await
+    }
+
+    /// Answers a refusal. The connection goes on where nothing of the request is left on it.
+    async fn refused<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, record: Record, error: &ProxyError) -> Next {
+        let id = record.id();
+        record.failed(error, &Progress::default());
+        let over = error.code == Code::CredentialUnavailable || head.framing != Framing::None || !head.keep_alive || self.proxy.is_draining();
+        if over {
+            refuse(half, error, id, &head.method).await;
+            return Next::Close;
+        }
+        write_error(&mut half.output.data, error, id, &head.method, false);
+        if half.send().await.is_ok() { Next::Again } else { Next::Close }
+    }
+
+    /// Decides on a request by the state of this moment. `None` is a request that goes on without a credential.
+    async fn decide(&mut self, head: &RequestHead, target: &str, record: &mut Record) -> Result<Option<Injected>, ProxyError> {
+        // A state may be replaced between decision and fetch; then the decision is taken anew.
+        for _ in 0..8 {
+            if self.proxy.serial() != self.plan.live.snapshot.serial() {
+                self.plan = Plan::make(self.proxy.live(), &self.agent, self.scheme, &self.authority);
+            }
+            if !self.plan.agent_alive {
+                return Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed or its token replaced; get a new environment"));
+            }
+            let Some(candidates) = &self.plan.candidates else { return self.without_credential().map(|()| None) };
+            let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
+            let (permit, chosen) = match candidates.decide(&facts) {
+                Decision::Inject(permit, chosen) => (permit, chosen),
+                Decision::Deny(denial) => {
+                    denial.credential.iter().for_each(|name| drop(record.credential(name)));
+                    if denial.code == crate::policy::DenialCode::Unavailable {
+                        self.proxy.metrics.credential_failure("disabled_or_broken");
+                    }
+                    return Err(denial.into());
+                }
+            };
+            record.credential(&chosen.rule.name);
+            if self.plan.live.settings.deny_without_audit && !self.proxy.audit.healthy() {
+                return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
+            }
+            let fetched = match self.proxy.source.fetch(&permit) {
+                Fetched::Now(result) => result,
+                Fetched::Later(later) => later.await,
+            };
+            match fetched {
+                Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
+                Err(_) if self.proxy.serial() != self.plan.live.snapshot.serial() => {}
+                Err(Unavailable { reason: "superseded", .. }) => tokio::task::yield_now().await,
+                Err(unavailable) => {
+                    self.proxy.metrics.credential_failure(unavailable.reason);
+                    let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
+                    return Err(ProxyError::new(Code::CredentialUnavailable, message).with_detail(unavailable.to_string()));
+                }
+            }
+        }
+        Err(ProxyError::new(Code::CredentialUnavailable, "the credential was being changed; try again"))
+    }
+
+    /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
+    fn without_credential(&self) -> Result<(), ProxyError> {
+        if self.scheme == Scheme::Https {
+            let message = "this host no longer matches a granted credential; open a new connection";
+            return Err(ProxyError::new(Code::CredentialUnavailable, message));
+        }
+        match self.plan.live.snapshot.agent(self.agent.name.as_str()) {
+            None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
+            // A host that a credential covers over TLS was let pass by that; any other by [egress].
+            Some(now) if self.plan.live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(_) => self.plan.live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
+    async fn exchange<A: Wire + ?Sized>(
+        &mut self,
+        half: &mut Half<A>,
+        ticker: &mut Ticker,
+        drain: &mut Drain,
+        head: &RequestHead,
+        outgoing: Outgoing,
+        injected: Option<Injected>,
+        mut record: Record,
+    ) -> Next {
+        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
+        let drop_trailers = |trailers: &mut HeaderMap| {
+            hop_by_hop::drop_placeholders(trailers);
+            if let Some(injected) = &injected {
+                hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
+            }
+        };
+        let settings = Arc::clone(&self.plan.live.settings);
+        let asked = Asked {
+            method: &head.method,
+            version: head.version,
+            framing: head.framing,
+            upgrade: outgoing.upgrade,
+            close: !head.keep_alive || self.proxy.is_draining(),
+            drop_trailers: &drop_trailers,
+            idle: settings.idle,
+            ahead: settings.head_bytes,
+        };
+        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
+        // an idle one turns out to have been closed (RFC 9110 9.2.2).
+        let mut reuse = true;
+        loop {
+            let (stream, reused) = match self.connection(reuse).await {
+                Ok(connected) => connected,
+                Err(error) => return self.refused(half, head, record, &error).await,
+            };
+            record.upstream(stream.peer(), "HTTP/1.1");
+            let mut upstream = Half::new(Box::new(stream));
+            write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
+            let filter = match &injected {
+                Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
+                _ => ResponseFilter::none(),
+            };
+            let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
+            let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
+            let progress = exchange.progress;
+            let hits = exchange.hits();
+            drop(exchange);
+            if hits > 0 {
+                self.proxy.metrics.scrubbed();
+                tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+            }
+            match ended {
+                Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
+                    reuse = false;
+                }
+                Ok(End::Upgraded) => {
+                    self.note_answer(injected.as_ref(), progress.status);
+                    self.upgraded(half, &mut upstream, ticker, drain, injected, record, progress).await;
+                    return Next::Close;
+                }
+                Ok(End::Whole { upstream_again, agent_again }) => {
+                    if upstream_again && let Some((_, slot)) = &self.path {
+                        slot.put(*upstream.io);
+                    }
+                    self.note_answer(injected.as_ref(), progress.status);
+                    record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
+                    if agent_again {
+                        return Next::Again;
+                    }
+                    half.linger().await;
+                    return Next::Close;
+                }
+                Err(fail) => return self.failed(half, head, verdict, record, fail, progress).await,
+            }
+        }
+    }
+
+    fn note_answer(&self, injected: Option<&Injected>, status: u16) {
+        if let Some(injected) = injected {
+            (self.proxy.seen)(Seen::Credential(injected.rule.id, status));
+        }
+    }
+
+    /// An exchange that did not end well. Where nothing of an answer has gone out, the agent gets one of ours.
+    async fn failed<A: Wire + ?Sized>(
+        &self,
+        half: &mut Half<A>,
+        head: &RequestHead,
+        verdict: Verdict,
+        record: Record,
+        fail: Fail,
+        progress: Progress,
+    ) -> Next {
+        let error = match fail {
+            Fail::Agent("the request's body is malformed") if progress.status == 0 => {
+                ProxyError::new(Code::BadRequest, "the request's body is malformed")
+            }
+            Fail::Agent(_) => {
+                record.done(verdict, "agent_closed", &progress);
+                return Next::Close;
+            }
+            Fail::UpstreamClosed(why) => ProxyError::new(Code::UpstreamClosed, "the host closed the connection without an answer").with_detail(why),
+            Fail::Upstream(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer was cut short or breaks HTTP").with_detail(why),
+            Fail::Idle => ProxyError::new(Code::UpstreamTimeout, "nothing came from the host for too long"),
+            Fail::Scrubbed(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer could not be passed on safely").with_detail(why),
+        };
+        let id = record.id();
+        record.failed(&error, &progress);
+        if progress.status == 0 {
+            // What may stand in the buffer is an interim answer at most.
+            refuse(half, &error, id, &head.method).await;
+        }
+        Next::Close
+    }
+
+    /// What follows a 101 is copied raw, as long as the credential that opened it would still be given.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
+    async fn upgraded<A: Wire + ?Sized>(
+        &self,
+        half: &mut Half<A>,
+        upstream: &mut Half<UpstreamStream>,
+        ticker: &mut Ticker,
+        drain: &mut Drain,
+        injected: Option<Injected>,
+        record: Record,
+        mut progress: Progress,
+    ) {
+        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
+        let settings = Arc::clone(&self.plan.live.settings);
+        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
+            return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
+        };
+        record.opened(verdict, &progress);
+        let _open = self.proxy.metrics.tunnel_opened();
+        let mut changes = self.proxy.changes();
+        let revoked = async {
+            loop {
+                let live = self.proxy.live();
+                let still = match &injected {
+                    Some(i) => still_injected(&live.snapshot, &self.agent, self.scheme, &self.authority, &i.rule),
+                    None => live.snapshot.agent(self.agent.name.as_str()).is_some_and(|a| a.generation == self.agent.generation),
+                };
+                drop(live);
+                if !still || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
+        record.done(verdict, end.word(), &progress);
+    }
+
+    /// A connection to the origin: an idle one of this agent's, or a new one.
+    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), ProxyError> {
+        let tls = self.scheme == Scheme::Https;
+        let transport = &self.plan.live.transport;
+        if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
+            let key = PoolKey { agent: self.agent.name.as_str().into(), authority: self.authority.clone(), tls };
+            self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
+        }
+        if reuse
+            && let Some((_, slot)) = &self.path
+            && let Some(stream) = slot.take()
+        {
+            self.proxy.metrics.upstream_connection(true);
+            return Ok((stream, true));
+        }
+        let stream = transport.dialer.connect(&self.authority, tls).await?;
+        self.proxy.metrics.upstream_connection(false);
+        Ok((stream, false))
+    }
+}
+
+/// A request as it goes out.
+struct Outgoing {
+    target: String,
+    headers: HeaderMap,
+    upgrade: bool,
+}
+
+impl Outgoing {
+    /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
+    /// agent's can take the credential off.
+    fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
+        let mut headers = head.headers.clone();
+        let stripped = hop_by_hop::strip_request(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        let mut target = target.to_owned();
+        if let Some(Injected { rule, material }) = injected {
+            hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
+            if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
+                target = without;
+            }
+            if rule.has_path_rules() {
+                hop_by_hop::drop_overrides(&mut headers);
+            }
+            if rule.scrub {
+                scrub::narrow_request(&mut headers);
+            }
+        }
+        hop_by_hop::drop_placeholders(&mut headers);
+        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
+        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
+        headers.insert(HOST, host);
+        if stripped.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+        }
+        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
+        let upgrading = upgrade.is_some() && head.method == Method::GET;
+        if let Some(protocol) = upgrade.filter(|_| upgrading) {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, protocol);
+        }
+        if let Some(Injected { material, .. }) = injected {
+            headers.insert(material.name().clone(), material.value().clone());
+        }
+        Self { target, headers, upgrade: upgrading }
+    }
+}
+
+/// The credential that the agent names, in a field by which that origin is authenticated to.
+fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
+    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
+    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
+    let mut placeholder = None;
+    for value in values {
+        if let Some(name) = explicit_name(value.as_bytes()) {
+            return Some(Pick::Explicit(name));
+        }
+        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
+    }
+    placeholder.map(Pick::Placeholder)
+}
+
+/// The path of a request target, without the query.
+fn path_of(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}

@@ -1,0 +1,167 @@
+//! A tunnel to a host that a credential covers: its TLS ends here, with a leaf certificate for the CONNECT host.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::{Method, Version};
+use rustls::server::Acceptor;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::connection::{Awaited, Drain, next_head, refuse};
+use super::error::{Code, ProxyError};
+use super::exchange::{Progress, Ticker};
+use super::forward::{Carrier, Next};
+use super::live::Proxy;
+use super::record::Record;
+use super::stream::{ClientStream, Prefixed};
+use super::wire::{Half, Wire};
+use crate::audit::Verdict;
+use crate::host::{Authority, Host};
+use crate::message::h1::{RequestHead, Target};
+use crate::policy::{AgentView, Scheme};
+
+/// The first byte of a TLS record that carries a handshake (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Serves an accepted tunnel to its end.
+pub(super) async fn serve(
+    proxy: Arc<Proxy>,
+    mut half: Half<ClientStream>,
+    agent: Arc<AgentView>,
+    authority: Authority,
+    mut ticker: Ticker,
+    mut drain: Drain,
+) {
+    // Clients open spare tunnels and drop them: that is no error.
+    if !first_byte(&mut half, proxy.live().settings.idle, &mut ticker, &mut drain).await {
+        return;
+    }
+    match half.input.bytes()[0] {
+        TLS_HANDSHAKE => {
+            let prefix = half.input.take();
+            let Some((stream, names_agree)) = handshake(&proxy, prefix, half, &authority).await else { return };
+            let mut inner: Half<dyn Wire> = Half::new(stream);
+            let mut carrier = Carrier::new(&proxy, agent, Scheme::Https, authority);
+            requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
+        }
+        b'A'..=b'Z' => {
+            let mut carrier = Carrier::new(&proxy, agent, Scheme::Http, authority);
+            requests(&proxy, &mut half, &mut carrier, true, ticker, drain).await;
+        }
+        _ => {
+            let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
+            record.agent(agent.name.as_str()).protocol("");
+            record.done(Verdict::Denied, "not_tls", &Progress { status: 200, ..Progress::default() });
+        }
+    }
+}
+
+/// Waits until anything has come; not, where the client closes, idles for too long, or the proxy drains.
+async fn first_byte(half: &mut Half<ClientStream>, idle: std::time::Duration, ticker: &mut Ticker, drain: &mut Drain) -> bool {
+    let until = Instant::now() + idle;
+    std::future::poll_fn(|cx| {
+        if !half.input.is_empty() {
+            return Poll::Ready(true);
+        }
+        match half.poll_fill_idle(cx) {
+            Poll::Ready(read) => Poll::Ready(read.is_ok_and(|n| n > 0)),
+            Poll::Pending if ticker.poll_at(until, cx) || drain.as_mut().poll(cx).is_ready() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host.
+async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Option<(Box<dyn Wire>, bool)> {
+    let begun = Instant::now();
+    let limit = proxy.live().settings.tls;
+    let shaking = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await.ok()?;
+        let hello = start.client_hello();
+        let names_agree = hello.server_name().is_none_or(|sni| Host::parse(sni).is_ok_and(|host| host == authority.host));
+        let config = match proxy.leaves.cached(&authority.host) {
+            Some(config) => {
+                proxy.metrics.leaf_cache(true);
+                config
+            }
+            None => {
+                proxy.metrics.leaf_cache(false);
+                proxy.leaves.get(&authority.host).await.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).ok()?.config
+            }
+        };
+        let stream = start.into_stream(config).await.ok()?;
+        Some((Box::new(stream) as Box<dyn Wire>, names_agree))
+    };
+    let done = tokio::time::timeout(limit, shaking).await.ok().flatten();
+    match &done {
+        Some(_) => proxy.metrics.handshake(begun.elapsed()),
+        None => tracing::debug!(host = %authority, "the agent's TLS handshake did not succeed"),
+    }
+    done
+}
+
+/// The requests inside, one after the other.
+async fn requests<A: Wire + ?Sized>(
+    proxy: &Arc<Proxy>,
+    half: &mut Half<A>,
+    carrier: &mut Carrier,
+    names_agree: bool,
+    mut ticker: Ticker,
+    mut drain: Drain,
+) {
+    loop {
+        let live = proxy.live();
+        let idle = live.settings.idle;
+        let head = match next_head(half, &live, idle, &mut ticker, &mut drain).await {
+            Awaited::Head(head) => head,
+            Awaited::Closed => break,
+            Awaited::Refused(error) => {
+                let mut record = Record::to(proxy, &Method::GET, carrier.authority(), "");
+                record.agent(carrier.agent().name.as_str());
+                let id = record.id();
+                record.failed(&error, &Progress::default());
+                return refuse(half, &error, id, &Method::GET).await;
+            }
+        };
+        drop(live);
+        let target = match checked_target(&head, carrier, names_agree) {
+            Ok(target) => target,
+            Err(error) => return carrier.refuse(half, &head, error).await,
+        };
+        match carrier.carry(half, &mut ticker, &mut drain, *head, &target).await {
+            Next::Again => half.release(),
+            Next::Close => return,
+        }
+    }
+    // An orderly end: TLS says so with close_notify.
+    half.close().await;
+}
+
+/// The request target to send, where SNI, `Host` and an absolute target all name the CONNECT host and port.
+fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> Result<String, ProxyError> {
+    let misdirected = |what: &str| ProxyError::new(Code::Misdirected, format!("{what} names another host than the CONNECT did; nothing was sent"));
+    if !names_agree {
+        return Err(misdirected("the TLS server name (SNI)"));
+    }
+    if matches!(head.method, Method::TRACE | Method::CONNECT) {
+        return Err(ProxyError::new(Code::MethodDenied, format!("{} is not passed on", head.method)));
+    }
+    let authority = carrier.authority();
+    let (default_port, scheme) = if carrier.scheme() == Scheme::Https { (443, "https") } else { (80, "http") };
+    let same = |text: &str| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == *authority);
+    match head.headers.get(http::header::HOST) {
+        Some(host) if host.to_str().is_ok_and(same) => {}
+        None if head.version == Version::HTTP_10 => {}
+        _ => return Err(misdirected("the Host field")),
+    }
+    match &head.target {
+        Target::Origin(uri) => Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned()),
+        Target::Asterisk => Ok("*".to_owned()),
+        Target::Absolute(uri) if uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|a| same(a.as_str())) => {
+            Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+        }
+        Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
+    }
+}

@@ -1,0 +1,227 @@
+//! A connection with its buffers: bytes that have come and are not yet read, bytes that are to go and are not yet sent.
+
+use std::cell::RefCell;
+use std::future::Future as _;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+/// What a connection must be able to do.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+/// How much is read at once: the content of one TLS record.
+const READ: usize = 16 * 1024;
+/// How much a tunnel reads at once.
+const SCRATCH_SIZE: usize = 64 * 1024;
+/// Above so many unsent bytes, no more is taken in from the other side.
+pub(super) const HIGH_WATER: usize = 64 * 1024;
+
+/// How long and how much is read on after a last answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+thread_local! {
+    /// Where a connection without a buffer of its own reads into: an idle one holds no memory for what may come.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice());
+}
+
+/// A connection and its two buffers.
+pub(super) struct Half<S: ?Sized = dyn Wire> {
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) io: Box<S>,
+}
+
+/// Bytes that have come.
+#[derive(Default)]
+pub(super) struct Input {
+    data: Vec<u8>,
+    start: usize,
+}
+
+/// Bytes that are to go.
+#[derive(Default)]
+pub(super) struct Output {
+    pub(super) data: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+}
+
+impl Input {
+    /// What has come and was not yet taken.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.data[self.start..]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.data.len()
+    }
+
+    /// Takes bytes off the front.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.is_empty() {
+            self.data.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Puts bytes that were read elsewhere at the end.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+    }
+
+    /// Gives memory back while nothing is there.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Takes all that is there.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut data = std::mem::take(&mut self.data);
+        data.drain(..self.start);
+        self.start = 0;
+        data
+    }
+
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
+        self.data.reserve(READ);
+    }
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == self.data.len()
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.data.len() - self.written
+    }
+
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            self.data = Vec::new();
+            self.written = 0;
+        }
+    }
+}
+
+/// Reads once from one side and sends it to the other, by way of memory that neither holds: only what the other does
+/// not take at once is kept. `0` is the end. Nothing may be waiting to be sent.
+pub(super) fn poll_transfer<A: Wire + ?Sized, B: Wire + ?Sized>(
+    from: &mut Half<A>,
+    to: &mut Half<B>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buf = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut *from.io).poll_read(cx, &mut buf))?;
+        let read = buf.filled();
+        let mut sent = 0;
+        while sent < read.len() {
+            match Pin::new(&mut *to.io).poll_write(cx, &read[sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => sent += n,
+                Poll::Pending => break,
+            }
+        }
+        to.output.unflushed |= sent > 0;
+        to.output.data.extend_from_slice(&read[sent..]);
+        Poll::Ready(Ok(read.len()))
+    })
+}
+
+impl<S: Wire + ?Sized> Half<S> {
+    pub(super) fn new(io: Box<S>) -> Self {
+        Self { input: Input::default(), output: Output::default(), io }
+    }
+
+    /// Reads once, into the own buffer; `0` is the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.make_room();
+        pin!((&mut *self.io).read_buf(&mut self.input.data)).poll(cx)
+    }
+
+    /// Reads once without holding a buffer while nothing comes; `0` is the end.
+    pub(super) fn poll_fill_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buf))?;
+            self.input.extend(buf.filled());
+            Poll::Ready(Ok(buf.filled().len()))
+        })
+    }
+
+    /// Reads once, without holding a buffer while nothing comes.
+    pub(super) async fn fill_idle(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill_idle(cx)).await
+    }
+
+    /// Sends what is to go, and flushes it.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let out = &mut self.output;
+        while out.written < out.data.len() {
+            let n = ready!(Pin::new(&mut *self.io).poll_write(cx, &out.data[out.written..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            out.written += n;
+            out.unflushed = true;
+        }
+        out.data.clear();
+        out.written = 0;
+        if out.unflushed {
+            ready!(Pin::new(&mut *self.io).poll_flush(cx))?;
+            out.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is to go.
+    pub(super) async fn send(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_send(cx)).await
+    }
+
+    /// Sends what is to go, closes the sending side, and reads on for a moment: a connection closed with unread
+    /// bytes would be reset, and the answer lost with it (RFC 9112 9.6).
+    pub(super) async fn linger(&mut self) {
+        let closing = async {
+            self.send().await?;
+            std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_shutdown(cx)).await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                self.input.take();
+                match self.fill_idle().await? {
+                    0 => break,
+                    n => left = left.saturating_sub(n),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whether the client took it or not, the connection is over.
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+
+    /// Closes the sending side in order, without waiting for the other.
+    pub(super) async fn close(&mut self) {
+        let closing = std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_shutdown(cx));
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+
+    /// Gives the buffers' memory back while they are empty.
+    pub(super) fn release(&mut self) {
+        self.input.release();
+        self.output.release();
+    }
+}

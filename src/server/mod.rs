@@ -1,0 +1,160 @@
+//! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
+
+mod listen;
+mod ops;
+mod state;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::home::Home;
+use crate::proxy::Proxy;
+use crate::vault::local::LocalStore;
+
+pub use listen::{Addresses, Bound, ListenError, Listening};
+pub use ops::Ops;
+pub use state::{CA_ITEM, ReloadError, State};
+
+/// Idle connections are looked over so often.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The store is asked for changes so often.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What to start.
+pub struct ServerOptions {
+    /// The home.
+    pub home: Home,
+    /// Where the configuration stands, for reloads.
+    pub config_file: PathBuf,
+    /// Whether that file must exist.
+    pub config_required: bool,
+    /// The configuration as read.
+    pub config: Config,
+    /// The store, unlocked.
+    pub store: Arc<LocalStore>,
+    /// Whether this is the home's `serve`: it alone listens on `admin.sock` and for metrics.
+    pub is_serve: bool,
+}
+
+/// Why it did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The store or the configuration cannot be put in force.
+    #[error(transparent)]
+    State(#[from] ReloadError),
+    /// The audit log cannot be opened.
+    #[error("the audit log cannot be opened: {0}")]
+    Audit(String),
+}
+
+/// A running proxy. Dropping it stops it at once; [`Running::shutdown`] drains it first.
+pub struct Running {
+    state: Arc<State>,
+    listening: Listening,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    drain: Duration,
+}
+
+/// Starts the proxy.
+///
+/// # Errors
+/// [`StartError`]: nothing is left running.
+pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
+    let mut listening = Listening::bind(&options.config, options.is_serve).await?;
+    let drain = options.config.timeouts.drain;
+    let is_serve = options.is_serve;
+    let state = State::build(options, listening.own_addresses()).await?;
+    let stop = watch::Sender::new(false);
+    let mut tasks = JoinSet::new();
+    listening.accept(&state, &mut tasks, &stop)?;
+    if is_serve {
+        ops::serve_admin(&state, &mut listening, &mut tasks, &stop)?;
+    }
+    tasks.spawn(housekeeping(Arc::clone(&state), stop.subscribe()));
+    state.record("serve.start", &listening.describe().join("; "));
+    Ok(Running { state, listening, tasks, stop, drain })
+}
+
+/// Keeps the state fresh: changes in the store, idle connections, what was seen of agents and credentials.
+async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    let mut poll = tokio::time::interval(POLL);
+    let mut sweep = tokio::time::interval(SWEEP);
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = poll.tick() => Arc::clone(&state).poll_store().await,
+            _ = sweep.tick() => {
+                state.proxy().sweep();
+                Arc::clone(&state).flush_usage().await;
+                state.settle_ca();
+            }
+            _ = stop.wait_for(|s| *s) => return,
+        }
+    }
+}
+
+impl Running {
+    /// The address of the plain listener; none where it is a Unix socket.
+    #[must_use]
+    pub fn proxy_address(&self) -> Option<SocketAddr> {
+        match &self.listening.addresses().proxy {
+            Bound::Tcp(address) => Some(*address),
+            Bound::Unix(_) => None,
+        }
+    }
+
+    /// What is listened on, in a line for a person.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        self.listening.describe()
+    }
+
+    /// What commands may ask of it, without a socket: for `run`, whose proxy is its own.
+    #[must_use]
+    pub fn ops(&self) -> Ops {
+        Ops::new(&self.state, &self.listening)
+    }
+
+    /// Reads configuration and store anew.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: what was in force stays so.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        Arc::clone(&self.state).reload().await
+    }
+
+    /// Stops taking connections, lets what is in flight end, for `[timeouts] drain` at most, then stops.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        let proxy: Arc<Proxy> = Arc::clone(self.state.proxy());
+        proxy.drain();
+        let drained = async {
+            // Every connection ends by itself once it has nothing in flight.
+            while proxy.counts().connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(self.drain, drained).await.is_err() {
+            tracing::warn!("connections were still busy after {:?}; they are closed now", self.drain);
+        }
+        self.tasks.shutdown().await;
+        Arc::clone(&self.state).flush_usage().await;
+        self.state.record("serve.stop", "");
+        let audit = Arc::clone(self.state.audit());
+        // The last records and the checkpoint are on disk when the process ends.
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
+        self.listening.remove_socket();
+    }
+}

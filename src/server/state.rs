@@ -1,0 +1,406 @@
+//! The state of a running proxy, and how a newer one is put in force.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::ServerOptions;
+use super::usage::UsageBook;
+use crate::admin::RunSessions;
+use crate::audit::{AuditEvent, ChangeRecord};
+use crate::clock;
+use crate::config::Config;
+use crate::home::{self, Home};
+use crate::host::Host;
+use crate::policy::{Egress, Snapshot};
+use crate::proxy::{Ceilings, Live, Proxy, ProxyParts, Settings, Transport};
+use crate::session::SessionKey;
+use crate::telemetry::audit_log::{AuditLog, AuditOptions};
+use crate::telemetry::metrics::Metrics;
+use crate::tls::{CaState, LeafCache, ListenerTls, ListenerTlsError, SystemStore, TrustFiles, UpstreamTrust};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::{Dialer, DialerSettings, Pool};
+use crate::vault::local::{LocalStore, LocalVault, StoreState, UsageBatch};
+
+/// The store's item that holds the CA.
+pub const CA_ITEM: &str = "ca";
+
+/// Why a state cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReloadError(pub(super) String);
+
+/// The state of a running proxy.
+pub struct State {
+    home: Home,
+    config_file: PathBuf,
+    config_required: bool,
+    store: Arc<LocalStore>,
+    vault: Arc<LocalVault>,
+    proxy: Arc<Proxy>,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    leaves: Arc<LeafCache>,
+    runs: Arc<RunSessions>,
+    usage: Arc<UsageBook>,
+    resolver: Arc<Resolver>,
+    session_key: Arc<SessionKey>,
+    own_listeners: Vec<SocketAddr>,
+    serial: AtomicU64,
+    /// One reload at a time; what is in force.
+    current: Mutex<Current>,
+}
+
+struct Current {
+    config: Config,
+    marker: Option<u64>,
+    counter: u64,
+    /// Why the store could not be read last time, if so.
+    trouble: Option<String>,
+}
+
+impl State {
+    /// Builds the first state. Reads the store, the CA and the trust anchors, and opens the audit log.
+    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
+        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners))
+            .await
+            .map_err(|_| ReloadError("the start was cut short".to_owned()))?
+    }
+
+    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
+        let ServerOptions { home, config_file, config_required, config, store, is_serve: _ } = options;
+        let (stored, vault) = store.load_with_vault().map_err(failed)?;
+        report_faults(&stored);
+        let ca = load_ca(&store, &home)?;
+        let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
+        let metrics = Arc::new(Metrics::new(config.admin.token_file.is_some()));
+        let options = AuditOptions { max_size: config.audit.max_size, keep: config.audit.keep };
+        let audit = AuditLog::open(&home.audit(), store.audit_log_key().map_err(failed)?, options, Arc::clone(&store) as _)
+            .map_err(|e| super::StartError::Audit(e.to_string()))?;
+        let audit = Arc::new(audit);
+        let lost = Arc::clone(&audit);
+        metrics.set_audit_lost(move || lost.lost());
+        let (runs, usage) = (Arc::new(RunSessions::new(Instant::now())), Arc::new(UsageBook::default()));
+        usage.follow(&stored.roster);
+        name_metrics(&metrics, &stored);
+        let (vault, resolver) = (Arc::new(vault), Arc::new(Resolver::system()));
+        let session_key = Arc::new(store.session_signing_key());
+        let transport = transport(&config, &leaves, &resolver, &own_listeners)?;
+        let live = Live {
+            snapshot: Snapshot::compile(&stored.roster, egress(&config), 1),
+            settings: Arc::new(settings(&config)),
+            transport: Arc::new(transport),
+            session_key: Arc::clone(&session_key),
+        };
+        let (noted, held) = (Arc::clone(&usage), Arc::clone(&runs));
+        let proxy = Proxy::new(ProxyParts {
+            live,
+            leaves: Arc::clone(&leaves),
+            source: Arc::clone(&vault) as _,
+            audit: Arc::clone(&audit),
+            metrics: Arc::clone(&metrics),
+            seen: Box::new(move |seen| noted.note(&seen)),
+            held: Box::new(move |id| held.is_live(id, Instant::now())),
+        });
+        warn_of_config(&config, &stored);
+        let marker = store.change_marker().ok();
+        let current = Current { config, marker, counter: stored.counter, trouble: None };
+        Ok(Arc::new(Self {
+            home,
+            config_file,
+            config_required,
+            store,
+            vault,
+            proxy,
+            audit,
+            metrics,
+            leaves,
+            runs,
+            usage,
+            resolver,
+            session_key,
+            own_listeners,
+            serial: AtomicU64::new(1),
+            current: Mutex::new(current),
+        }))
+    }
+
+    /// The proxy.
+    #[must_use]
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) fn runs(&self) -> &Arc<RunSessions> {
+        &self.runs
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub(super) fn session_key(&self) -> &SessionKey {
+        &self.session_key
+    }
+
+    /// The certificates that agents trust.
+    #[must_use]
+    pub fn ca_pem(&self) -> String {
+        self.leaves.authority().anchors_pem(clock::now())
+    }
+
+    pub(super) fn advertise(&self) -> Option<String> {
+        self.lock().config.proxy.advertise.clone()
+    }
+
+    pub(super) fn admin_token_file(&self) -> Option<PathBuf> {
+        self.lock().config.admin.token_file.clone()
+    }
+
+    pub(super) fn listener_tls(&self) -> Result<ListenerTls, ListenerTlsError> {
+        let current = self.lock();
+        let proxy = &current.config.proxy;
+        match &proxy.tls_cert {
+            Some((cert, key)) => ListenerTls::from_files(cert, key, Arc::clone(&self.leaves)),
+            None => {
+                let names = proxy.tls_names.iter().filter_map(|n| Host::parse(n).ok()).collect();
+                ListenerTls::own(names, Arc::clone(&self.leaves))
+            }
+        }
+    }
+
+    /// Records a change by `serve` itself.
+    pub(super) fn record(&self, event: &'static str, detail: &str) {
+        let record = ChangeRecord { at: clock::now(), event, agent: None, credential: None, detail: detail.to_owned() };
+        self.audit.record(AuditEvent::Change(record));
+    }
+
+    /// What keeps the proxy from being ready.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let store = self.lock().trouble.as_ref().map(|why| format!("the store cannot be read: {why}"));
+        let audit = self.audit.problem();
+        let broken = self.proxy.live().snapshot.rules().filter(|r| r.unavailable.is_some_and(|why| why != "disabled")).count();
+        let broken = (broken > 0).then(|| format!("{broken} credential(s) do not open; see `keyhatch store verify`"));
+        store.into_iter().chain(audit).chain(broken).collect()
+    }
+
+    /// Reads configuration and store anew and puts them in force; what cannot be read leaves all as it was.
+    ///
+    /// # Errors
+    /// [`ReloadError`].
+    pub async fn reload(self: Arc<Self>) -> Result<(), ReloadError> {
+        let reloading = tokio::task::spawn_blocking(move || self.reload_blocking());
+        reloading.await.map_err(|_| ReloadError("the reload was cut short".to_owned()))?
+    }
+
+    pub(super) fn reload_blocking(&self) -> Result<(), ReloadError> {
+        let config = Config::load(&self.config_file, self.config_required).map_err(failed)?;
+        let mut current = self.lock();
+        if config != current.config {
+            let transport = transport(&config, &self.leaves, &self.resolver, &self.own_listeners)?;
+            if config.proxy.listen != current.config.proxy.listen
+                || config.proxy.tls_listen != current.config.proxy.tls_listen
+                || config.admin.listen != current.config.admin.listen
+            {
+                tracing::warn!("listeners changed in the configuration: they are opened at the next start");
+            }
+            current.config = config;
+            let live = self.proxy.live();
+            self.put_in_force(&current, &self.store.load().map_err(failed)?, Some(Arc::new(transport)), &live);
+            self.record("serve.reload", "configuration");
+        }
+        self.take_store(&mut current, true)
+    }
+
+    /// Looks whether the store has changed and takes the change. Off the reactor: it asks the disk.
+    pub(super) async fn poll_store(self: Arc<Self>) {
+        let polled = tokio::task::spawn_blocking(move || {
+            let mut current = self.lock();
+            if let Err(error) = self.take_store(&mut current, false)
+                && current.trouble.as_deref() != Some(error.0.as_str())
+            {
+                tracing::error!("the store cannot be read; what was read last stays in force: {error}");
+                current.trouble = Some(error.0);
+            }
+        });
+        let _ = polled.await;
+    }
+
+    fn take_store(&self, current: &mut Current, always: bool) -> Result<(), ReloadError> {
+        let marker = self.store.change_marker().map_err(failed)?;
+        if !always && current.marker == Some(marker) {
+            return Ok(());
+        }
+        let stored = self.store.load().map_err(failed)?;
+        current.marker = Some(marker);
+        current.trouble = None;
+        if stored.counter == current.counter && self.same_faults(&stored) {
+            return Ok(());
+        }
+        current.counter = stored.counter;
+        report_faults(&stored);
+        self.take_ca();
+        let live = self.proxy.live();
+        self.put_in_force(current, &stored, None, &live);
+        Ok(())
+    }
+
+    /// A row that was damaged meanwhile does not change the counter, but what it says.
+    fn same_faults(&self, stored: &StoreState) -> bool {
+        let live = self.proxy.live();
+        let broken_now = stored.roster.credentials.iter().filter(|c| c.broken.is_some()).count();
+        let broken_then = live.snapshot.rules().filter(|r| r.unavailable == Some("does_not_open")).count();
+        broken_now == broken_then && stored.roster.agents.iter().all(|a| live.snapshot.agent(a.name.as_str()).is_some())
+            && stored.roster.agents.len() == live.snapshot.agent_count()
+    }
+
+    fn put_in_force(&self, current: &Current, stored: &StoreState, transport: Option<Arc<Transport>>, old: &Live) {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let live = Live {
+            snapshot: Snapshot::compile(&stored.roster, egress(&current.config), serial),
+            settings: Arc::new(settings(&current.config)),
+            transport: transport.unwrap_or_else(|| Arc::clone(&old.transport)),
+            session_key: Arc::clone(&self.session_key),
+        };
+        self.usage.follow(&stored.roster);
+        name_metrics(&self.metrics, stored);
+        self.vault.replace(stored);
+        self.proxy.replace(live);
+        warn_of_config(&current.config, stored);
+    }
+
+    /// Signs with the CA that the store holds now, if it is another one.
+    fn take_ca(&self) {
+        match load_ca(&self.store, &self.home) {
+            Ok(ca) if ca.own_keys() != self.leaves.authority().own_keys() => self.leaves.replace_ca(Arc::new(ca)),
+            Ok(_) => {}
+            Err(error) => tracing::error!("the CA cannot be read; the one read last signs on: {error}"),
+        }
+    }
+
+    /// After the overlap of a rotation the old CA goes.
+    pub(super) fn settle_ca(&self) {
+        let pem = self.ca_pem();
+        if std::fs::read_to_string(self.home.ca()).is_ok_and(|written| written != pem) {
+            let _ = home::write_public(&self.home.ca(), pem.as_bytes());
+        }
+    }
+
+    /// Writes down when agents and credentials were last in use.
+    pub(super) async fn flush_usage(self: Arc<Self>) {
+        let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
+        let (credentials, agents) = self.usage.take();
+        if credentials.is_empty() && agents.is_empty() {
+            return;
+        }
+        let batch = UsageBatch {
+            credentials: credentials.into_iter().map(|(id, at, status)| (id, time(at), Some(status))).collect(),
+            agents: agents.into_iter().map(|(name, at)| (name, time(at))).collect(),
+        };
+        let store = Arc::clone(&self.store);
+        let written = tokio::task::spawn_blocking(move || store.record_usage(&batch));
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!("what was in use cannot be noted: {error}");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> ReloadError {
+    ReloadError(error.to_string())
+}
+
+/// The CA of the store; `ca.pem` beside it is written anew where it differs.
+fn load_ca(store: &LocalStore, home: &Home) -> Result<CaState, ReloadError> {
+    let secret = store.item(CA_ITEM).map_err(failed)?.ok_or_else(|| failed("the store holds no CA; `keyhatch ca rotate --now` makes one"))?;
+    let ca = CaState::from_secret(&secret).map_err(failed)?;
+    let pem = ca.anchors_pem(clock::now());
+    if std::fs::read_to_string(home.ca()).ok().as_deref() != Some(pem.as_str()) {
+        home::write_public(&home.ca(), pem.as_bytes()).map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))?;
+    }
+    Ok(ca)
+}
+
+fn transport(config: &Config, leaves: &LeafCache, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Transport, ReloadError> {
+    let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
+    let trust = UpstreamTrust::load(&SystemStore::here(), files, &leaves.authority().own_keys(), clock::now()).map_err(failed)?;
+    trust.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    let settings = DialerSettings {
+        overrides: config.resolve.iter().cloned().collect(),
+        allow_private: config.egress.allow_private,
+        allow_cidrs: config.egress.allow_cidrs.clone(),
+        own_listeners: own.to_vec(),
+        connect_timeout: config.timeouts.connect,
+        tls_timeout: config.timeouts.tls,
+        tls: trust.client,
+    };
+    Ok(Transport { dialer: Dialer::new(settings, Arc::clone(resolver)), pool: Pool::default() })
+}
+
+fn egress(config: &Config) -> Egress {
+    let egress = &config.egress;
+    Egress {
+        allow_by_default: egress.allow_by_default,
+        allow_hosts: egress.allow_hosts.clone(),
+        deny_hosts: egress.deny_hosts.clone(),
+        ports: egress.ports.clone(),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let (limits, agent) = (&config.limits, &config.limits.per_agent);
+    Settings {
+        auth_required: config.proxy.auth_required,
+        request_head: config.timeouts.request_head,
+        tls: config.timeouts.tls,
+        idle: config.timeouts.idle,
+        head_bytes: limits.head_bytes.min(agent.head_bytes),
+        ceilings: Ceilings {
+            all: [limits.connections, limits.requests, limits.tunnels],
+            agent: [agent.connections, agent.requests, agent.tunnels],
+        },
+        deny_without_audit: config.audit.deny_on_failure,
+    }
+}
+
+fn name_metrics(metrics: &Metrics, stored: &StoreState) {
+    let agents = stored.agents.iter().map(|a| a.name.as_str());
+    let grants = stored.agents.iter().flat_map(|a| a.grants.iter().map(|c| (a.name.as_str(), c.as_str())));
+    metrics.set_names(agents, grants);
+}
+
+fn report_faults(stored: &StoreState) {
+    for fault in &stored.faults {
+        tracing::error!("{} `{}` is not as it was sealed: {}; `keyhatch store verify` says more", fault.what, fault.name, fault.why);
+    }
+}
+
+/// What the configuration says that an operator should be reminded of at every start.
+fn warn_of_config(config: &Config, stored: &StoreState) {
+    if !config.proxy.auth_required {
+        tracing::warn!("[proxy] auth is \"off\": every program on this machine is agent `default`");
+    }
+    for (from, to) in &config.resolve {
+        let covering = stored.roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
+        if let Some(credential) = covering {
+            tracing::warn!("[resolve] sends {from}, which gets credential `{}`, to {to}", credential.name);
+        }
+    }
+}

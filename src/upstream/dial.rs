@@ -1,0 +1,240 @@
+//! Dialling: a name is resolved once, every address it has is checked, and the checked address is the one connected to.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use super::resolve::Resolver;
+use super::stream::UpstreamStream;
+use crate::host::{Authority, Host, refusal};
+use crate::tls::describe_io_error;
+
+/// The second address is tried when the first has not answered for so long (RFC 8305 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// What dialling depends on; made anew at every reload.
+pub struct DialerSettings {
+    /// `[resolve]`
+    pub overrides: HashMap<Authority, Authority>,
+    /// `private_addresses = "allow"`
+    pub allow_private: bool,
+    /// `allow_cidrs`
+    pub allow_cidrs: Vec<IpNet>,
+    /// Our own listeners: never dialled.
+    pub own_listeners: Vec<SocketAddr>,
+    /// `[timeouts] connect`
+    pub connect_timeout: Duration,
+    /// `[timeouts] tls`
+    pub tls_timeout: Duration,
+    /// How origins are verified.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// Opens connections to origins.
+pub struct Dialer {
+    settings: DialerSettings,
+    resolver: Arc<Resolver>,
+}
+
+/// Why there is no connection. The detail is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct DialError {
+    /// Which kind.
+    pub kind: DialErrorKind,
+    /// What happened.
+    pub detail: String,
+    /// The address tried last, if it came to that.
+    pub address: Option<SocketAddr>,
+}
+
+/// The kinds of [`DialError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialErrorKind {
+    /// The name has no address, or the look-up failed.
+    Dns,
+    /// An address is off limits.
+    PrivateAddress,
+    /// Nobody accepted.
+    Connect,
+    /// Nobody answered in time.
+    ConnectTimeout,
+    /// TLS failed, or the certificate was refused.
+    Tls,
+    /// The TLS handshake took too long.
+    TlsTimeout,
+}
+
+impl DialError {
+    fn new(kind: DialErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), address: None }
+    }
+
+    fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+}
+
+impl Dialer {
+    /// A dialer with these settings.
+    #[must_use]
+    pub fn new(settings: DialerSettings, resolver: Arc<Resolver>) -> Self {
+        Self { settings, resolver }
+    }
+
+    /// Connects to an origin without TLS.
+    ///
+    /// # Errors
+    /// [`DialError`]: the look-up, the address check or the connection failed.
+    pub async fn tcp(&self, authority: &Authority) -> Result<(TcpStream, SocketAddr), DialError> {
+        let addresses = self.addresses(authority).await?;
+        let connecting = tokio::time::timeout(self.settings.connect_timeout, connect_any(&addresses));
+        let (stream, peer) = match connecting.await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err((error, address))) => {
+                return Err(DialError::new(DialErrorKind::Connect, format!("cannot connect to {authority}: {error}")).at(address));
+            }
+            Err(_) => {
+                let detail = format!("{authority} did not answer within {:?}", self.settings.connect_timeout);
+                return Err(DialError::new(DialErrorKind::ConnectTimeout, detail).at(addresses[0]));
+            }
+        };
+        if self.is_own(&stream, peer) {
+            return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener").at(peer));
+        }
+        prepare(&stream);
+        Ok((stream, peer))
+    }
+
+    /// Connects to an origin, over TLS with its certificate verified for the authority's host, or in plaintext.
+    ///
+    /// # Errors
+    /// [`DialError`], also where the certificate is refused.
+    pub async fn connect(&self, authority: &Authority, tls: bool) -> Result<UpstreamStream, DialError> {
+        let (stream, peer) = self.tcp(authority).await?;
+        if !tls {
+            return Ok(UpstreamStream::plain(stream, peer));
+        }
+        let name = match &authority.host {
+            Host::Dns(name) => ServerName::try_from(name.to_string())
+                .map_err(|_| DialError::new(DialErrorKind::Tls, format!("{name} cannot be a certificate's name")).at(peer))?,
+            Host::Ip(ip) => ServerName::from(*ip),
+        };
+        let handshake = TlsConnector::from(Arc::clone(&self.settings.tls)).connect(name, stream);
+        match tokio::time::timeout(self.settings.tls_timeout, handshake).await {
+            Ok(Ok(stream)) => Ok(UpstreamStream::tls(stream, peer)),
+            Ok(Err(error)) => Err(DialError::new(DialErrorKind::Tls, format!("TLS with {authority} failed: {}", describe_io_error(&error))).at(peer)),
+            Err(_) => {
+                let detail = format!("the TLS handshake with {authority} took longer than {:?}", self.settings.tls_timeout);
+                Err(DialError::new(DialErrorKind::TlsTimeout, detail).at(peer))
+            }
+        }
+    }
+
+    /// The addresses to connect to, every one of them checked. An operator's override is taken as it is.
+    async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, DialError> {
+        let overridden = self.settings.overrides.get(authority);
+        let target = overridden.unwrap_or(authority);
+        let ips = self.lookup(&target.host).await?;
+        for &ip in &ips {
+            if self.settings.own_listeners.contains(&SocketAddr::new(ip, target.port)) {
+                return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener"));
+            }
+            if overridden.is_none()
+                && let Some(why) = self.refused(ip)
+            {
+                return Err(DialError::new(DialErrorKind::PrivateAddress, why).at(SocketAddr::new(ip, target.port)));
+            }
+        }
+        Ok(interleave(ips).into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
+    }
+
+    async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
+        if let Some(ip) = host.ip() {
+            return Ok(vec![ip]);
+        }
+        let looking = tokio::time::timeout(self.settings.connect_timeout, self.resolver.resolve(host));
+        match looking.await {
+            Ok(Ok(ips)) if !ips.is_empty() => Ok(ips),
+            Ok(Ok(_)) => Err(DialError::new(DialErrorKind::Dns, format!("{host} has no address"))),
+            Ok(Err(error)) => Err(DialError::new(DialErrorKind::Dns, error.to_string())),
+            Err(_) => Err(DialError::new(DialErrorKind::Dns, format!("the look-up of {host} took too long"))),
+        }
+    }
+
+    fn refused(&self, ip: IpAddr) -> Option<String> {
+        let refusal = refusal(ip)?;
+        let plain = ip.to_canonical();
+        if self.settings.allow_private || self.settings.allow_cidrs.iter().any(|net| net.contains(&ip) || net.contains(&plain)) {
+            return None;
+        }
+        Some(format!("{ip} is not a public address ({refusal}); [egress] allow_cidrs can allow it"))
+    }
+
+    /// A connection from an address to itself, at the port of one of our listeners, is a connection to us, whatever
+    /// address the listener is bound to.
+    fn is_own(&self, stream: &TcpStream, peer: SocketAddr) -> bool {
+        let own_port = self.settings.own_listeners.iter().any(|l| l.port() == peer.port() && l.ip().is_unspecified());
+        own_port && stream.local_addr().is_ok_and(|local| local.ip() == peer.ip())
+    }
+}
+
+/// Tries the addresses in turn, the next one when the last has failed or has not answered for a while; the first to answer wins.
+async fn connect_any(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), (io::Error, SocketAddr)> {
+    if let [only] = addresses {
+        return TcpStream::connect(only).await.map(|s| (s, *only)).map_err(|e| (e, *only));
+    }
+    let mut attempts = JoinSet::new();
+    let mut queue = addresses.iter().copied();
+    let mut last = None;
+    loop {
+        if let Some(address) = queue.next() {
+            attempts.spawn(async move { TcpStream::connect(address).await.map(|s| (s, address)).map_err(|e| (e, address)) });
+        }
+        let more = queue.len() > 0;
+        let joined = if more { tokio::time::timeout(STAGGER, attempts.join_next()).await } else { Ok(attempts.join_next().await) };
+        match joined {
+            Ok(Some(Ok(Ok(connected)))) => return Ok(connected),
+            Ok(Some(Ok(Err(failed)))) => last = Some(failed),
+            Ok(Some(Err(_))) | Err(_) => {}
+            Ok(None) if !more => {
+                let unspecified = addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+                return Err(last.unwrap_or_else(|| (io::Error::from(io::ErrorKind::AddrNotAvailable), unspecified)));
+            }
+            Ok(None) => {}
+        }
+    }
+}
+
+/// Families by turns, in the resolver's order (RFC 8305 4).
+fn interleave(ips: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (mut first, mut second): (Vec<IpAddr>, Vec<IpAddr>) = (Vec::new(), Vec::new());
+    let leading_v6 = ips.first().is_some_and(IpAddr::is_ipv6);
+    for ip in ips {
+        if ip.is_ipv6() == leading_v6 { first.push(ip) } else { second.push(ip) }
+    }
+    let mut out = Vec::with_capacity(first.len() + second.len());
+    let mut second = second.into_iter();
+    for ip in first {
+        out.push(ip);
+        out.extend(second.next());
+    }
+    out.extend(second);
+    out
+}
+
+/// No Nagle, and probes so that a vanished peer is noticed.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
