@@ -1,22 +1,26 @@
 //! What a command works with: the home, the configuration, the unlocked store, and the record of what it changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Globals;
 use super::error::{CommandError, ErrorKind};
 use super::output::Output;
-use crate::admin::client::AdminClient;
+use crate::admin::ErrorCode;
+use crate::admin::client::{AdminClient, ClientError};
 use crate::agent::AgentName;
 use crate::audit::{AuditEvent, ChangeRecord};
-use crate::config::{self, Config};
+use crate::config::{Config, UnlockMethod};
+use crate::envelope::{SealedBy, UnlockKey};
 use crate::credential::CredentialName;
-use crate::home::Home;
-use crate::telemetry::audit_log::{AuditKey, AuditOptions, append_now};
+use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
+use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
-use crate::vault::audit_checkpoints::StoreCheckpoints;
 use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
 use crate::{clock, environment};
+
+/// The store's item that holds the CA.
+pub(crate) const CA_ITEM: &str = "ca";
 
 /// What every command is given.
 pub(crate) struct Context {
@@ -31,45 +35,59 @@ impl Context {
         Self { out: Output { json: globals.json }, globals }
     }
 
-    /// `--passphrase-file`
-    pub(crate) fn passphrase_file(&self) -> Option<&std::path::Path> {
-        self.globals.passphrase_file.as_deref()
-    }
-
     /// Where the home is or shall be.
-    pub(crate) fn home_path(&self) -> Result<PathBuf, CommandError> {
+    pub(crate) fn home_place(&self) -> Result<Home, CommandError> {
         Ok(Home::locate(self.globals.home.as_deref())?)
     }
 
     /// The home, which must exist and be safe.
     pub(crate) fn home(&self) -> Result<Home, CommandError> {
-        Ok(Home::open(&self.home_path()?)?)
+        let home = self.home_place()?;
+        home.check()?;
+        Ok(home)
     }
 
     /// The configuration file, and whether it was named, so that it must exist.
-    pub(crate) fn config_path(&self, home: &Home) -> (PathBuf, bool) {
+    pub(crate) fn config_file(&self, home: &Home) -> (PathBuf, bool) {
         let named = self.globals.config.clone().or_else(|| environment::var("KEYHATCH_CONFIG").map(PathBuf::from));
-        named.map_or_else(|| (home.path().join(config::FILE_NAME), false), |file| (file, true))
+        named.map_or_else(|| (home.config(), false), |file| (file, true))
     }
 
     /// The configuration.
     pub(crate) fn config(&self, home: &Home) -> Result<Config, CommandError> {
-        let (file, must_exist) = self.config_path(home);
+        let (file, must_exist) = self.config_file(home);
         Ok(Config::load(&file, must_exist)?)
+    }
+
+    /// The ways to a passphrase or key file.
+    pub(crate) fn sources(&self, config: &Config) -> UnlockSources {
+        UnlockSources { passphrase_file: self.globals.passphrase_file.clone(), key_file: config.store.key_file.clone() }
+    }
+
+    /// What unlocks a store file.
+    pub(crate) fn key_for(&self, config: &Config, store: &Path) -> Result<UnlockKey, CommandError> {
+        let sealed = LocalStore::sealed_by(store)?;
+        let meant = config.store.unlock.map(|u| (u, u == UnlockMethod::Passphrase));
+        if let Some((_, passphrase)) = meant.filter(|(_, passphrase)| *passphrase != matches!(sealed, SealedBy::Passphrase)) {
+            let said = if passphrase { "passphrase" } else { "key-file" };
+            let message = format!("{} is sealed with {sealed}, but the configuration says [store] unlock = \"{said}\"", store.display());
+            return Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"));
+        }
+        Ok(self.sources(config).unlock(store, &sealed)?)
     }
 
     /// The unlocked store. The configuration is read first: nothing is asked for where that is wrong.
     pub(crate) fn unlock(&self) -> Result<Unlocked, CommandError> {
         let home = self.home()?;
         let config = self.config(&home)?;
-        let key = home.unlock_key(&config.store, self.passphrase_file())?;
+        let key = self.key_for(&config, &home.store())?;
         let store = Arc::new(LocalStore::open(&home.store(), &key)?);
         Ok(Unlocked { home, config, store })
     }
 
     /// A connection to the `serve` of this home, if one runs.
-    pub(crate) fn admin(&self, home: &Home) -> Result<AdminClient, crate::admin::client::ClientError> {
-        AdminClient::connect(&home.admin_socket())
+    pub(crate) fn admin(&self, home: &Home) -> Result<AdminClient, ClientError> {
+        AdminClient::connect(&home.admin_sock())
     }
 }
 
@@ -99,7 +117,7 @@ impl Unlocked {
     pub(crate) fn ca(&self) -> Result<CaState, CommandError> {
         let missing =
             || CommandError::failed(format!("{} holds no CA", self.home.store().display())).hint("make one with `keyhatch ca rotate --now`");
-        let secret = self.store.item(CaState::ITEM)?.ok_or_else(missing)?;
+        let secret = self.store.item(CA_ITEM)?.ok_or_else(missing)?;
         CaState::from_secret(&secret).map_err(CommandError::doing("the CA cannot be read from the store"))
     }
 
@@ -113,10 +131,9 @@ impl Unlocked {
             detail: change.detail,
         });
         let options = AuditOptions { max_size: self.config.audit.max_size, keep: self.config.audit.keep };
-        let key = AuditKey::new(zeroize::Zeroizing::new(*self.store.audit_key()?.bytes()));
-        let recorded = append_now(&self.home.audit_log(), key, options, &StoreCheckpoints::new(&self.store), record);
+        let recorded = append_now(&self.home.audit(), self.store.audit_log_key()?, options, &*self.store, record);
         // A serve that is not there needs no word; one that does not answer looks for changes by itself.
-        if let Ok(mut serve) = AdminClient::connect(&self.home.admin_socket()) {
+        if let Ok(mut serve) = AdminClient::connect(&self.home.admin_sock()) {
             let _ = serve.reload();
         }
         recorded.map_err(CommandError::doing(format!("{} was done, but is not in the audit log", change.event)))
@@ -144,5 +161,24 @@ impl From<StoreError> for CommandError {
             StoreErrorKind::Failed => ErrorKind::Failed,
         };
         Self::new(kind, e.to_string())
+    }
+}
+
+impl From<HomeError> for CommandError {
+    fn from(e: HomeError) -> Self {
+        let kind = match e.kind() {
+            HomeErrorKind::Locked => ErrorKind::Locked,
+            HomeErrorKind::Failed => ErrorKind::Failed,
+        };
+        Self::new(kind, e.to_string())
+    }
+}
+
+impl From<ClientError> for CommandError {
+    fn from(e: ClientError) -> Self {
+        match &e {
+            ClientError::Refused(refused) if refused.code == ErrorCode::NoSuchAgent => Self::not_found(e.to_string()).hint("see `keyhatch agent list`"),
+            _ => Self::failed(e.to_string()),
+        }
     }
 }

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::agent::AgentName;
+use crate::cli::context::Context;
+use crate::cli::error::{CommandError, DONE, Outcome};
+use crate::config::units::{DURATION_FORM, parse_duration};
+use crate::session::SessionKind;
 use super::agent_env::Format;
+use super::agent_env;
+use super::session::ServeSession;
 
 /// Print the environment that an agent needs, for eval
 ///
@@ -42,5 +49,29 @@ pub(crate) struct EnvArgs {
 }
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = crate::config::units::parse_duration(text).ok_or_else(|| format!("use {}", crate::config::units::DURATION_FORM))?;
+    if ttl < Duration::from_secs(1) { Err("a session lasts a second at least".to_owned()) } else { Ok(ttl) }
+}
+
+pub(super) fn run(ctx: &Context, args: &EnvArgs) -> Outcome {
+    let agent = AgentName::parse(&args.agent)?;
+    let home = ctx.home()?;
+    let session = ServeSession::ask(ctx, &home, &agent, args.ttl, SessionKind::Env)?.ok_or_else(|| {
+        CommandError::failed("no `keyhatch serve` runs for this home, and there is no proxy to name without one")
+            .hint("start `keyhatch serve`, or run one command with `keyhatch run -- CMD`")
+    })?;
+    let proxy_url = args.proxy_url.clone().map_or_else(|| session.told_url(), Ok)?;
+    let mut environment = session.environment(&home, agent, proxy_url)?;
+    if let Some(path) = &args.ca {
+        environment.bundle.clone_from(path);
+        environment.ca.clone_from(path);
+    }
+    let format = if ctx.out.json { Format::Json } else { args.format };
+    ctx.out.data(agent_env::print(&environment.variables(), format).as_bytes())?;
+    DONE
+}
+
+/// Reads `--ttl`.
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text).ok_or_else(|| format!("give {DURATION_FORM}"))?;
     if ttl < Duration::from_secs(1) { Err("a session lasts a second at least".to_owned()) } else { Ok(ttl) }
 }

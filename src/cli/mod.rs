@@ -12,6 +12,7 @@ mod doctor;
 mod env;
 mod error;
 mod init;
+mod joins;
 mod man;
 mod output;
 mod parse;

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use crate::agent::AgentName;
 use crate::config::provider;
-use crate::credential::{CredentialName, placeholder};
 
 /// The variables that name the proxy. curl never reads the upper-case `HTTP_PROXY`, grpc and wget only the lower-case ones.
 const PROXY: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -46,8 +45,8 @@ pub(crate) struct AgentEnvironment {
     pub(crate) bundle: String,
     /// Where it finds our CA alone.
     pub(crate) ca: String,
-    /// The credentials granted to it.
-    pub(crate) granted: Vec<CredentialName>,
+    /// The placeholders of what it was granted: variables and their values.
+    pub(crate) placeholders: Vec<(String, String)>,
 }
 
 /// Variables and their values. A value may hold a token, so all are wiped.
@@ -72,10 +71,8 @@ impl AgentEnvironment {
             set(name, &self.ca);
         }
         set("NODE_USE_ENV_PROXY", "1");
-        for name in &self.granted {
-            for p in provider::find(name.as_str()).into_iter().flat_map(|p| &p.placeholders) {
-                set(&p.variable, &placeholder(&p.prefix, name));
-            }
+        for (name, value) in &self.placeholders {
+            set(name, value);
         }
         out
     }
@@ -89,17 +86,23 @@ impl AgentEnvironment {
     }
 }
 
-/// Whether `run` takes a variable out of the command's environment: what is Keyhatch's or Vault's own, what leads to the
-/// passphrase, what a provider's clients read a key from, and what holds one of `secrets`.
-pub(crate) fn is_taken_out(name: &OsStr, value: &OsStr, secrets: &[Zeroizing<Vec<u8>>]) -> bool {
+/// Whether `run` takes a variable out of the command's environment by its name: what is Keyhatch's or Vault's own, what leads to
+/// the passphrase, and what a provider's clients read a key from.
+fn is_taken_out(name: &OsStr) -> bool {
     let own = |name: &str| name.starts_with("KEYHATCH_") || name.starts_with("VAULT_") || name == "CREDENTIALS_DIRECTORY";
-    let named = name.to_str().is_some_and(|n| own(n) || provider::variables().any(|v| v == n));
-    named || secrets.iter().any(|s| !s.is_empty() && memchr::memmem::find(value.as_bytes(), s).is_some())
+    name.to_str().is_some_and(|n| own(n) || provider::variables().any(|v| v == n))
 }
 
-/// What is left of the operator's environment for the command.
-pub(crate) fn inherited(all: impl Iterator<Item = (OsString, OsString)>, secrets: &[Zeroizing<Vec<u8>>]) -> Vec<(OsString, OsString)> {
-    all.filter(|(name, value)| !is_taken_out(name, value, secrets)).collect()
+/// What is left of the operator's environment for the command. `reveals` says which of the values hold a stored
+/// secret; where the store is locked nobody can say, and none is taken out for that.
+pub(crate) fn inherited<E>(
+    all: impl Iterator<Item = (OsString, OsString)>,
+    reveals: impl FnOnce(&[&[u8]]) -> Result<Vec<bool>, E>,
+) -> Result<Vec<(OsString, OsString)>, E> {
+    let named: Vec<_> = all.filter(|(name, _)| !is_taken_out(name)).collect();
+    let values: Vec<&[u8]> = named.iter().map(|(_, value)| value.as_bytes()).collect();
+    let found = reveals(&values)?;
+    Ok(named.into_iter().zip(found).filter(|(_, found)| !found).map(|(variable, _)| variable).collect())
 }
 
 #[cfg(test)]
@@ -110,7 +113,7 @@ pub(crate) fn example() -> AgentEnvironment {
         token: Zeroizing::new("khs_abc".to_owned()),
         bundle: "/h/ca-bundle.pem".to_owned(),
         ca: "/h/ca.pem".to_owned(),
-        granted: ["openrouter", "github", "own"].iter().map(|n| CredentialName::parse(n).expect("a name")).collect(),
+        placeholders: vec![("OPENROUTER_API_KEY".to_owned(), "sk-or-keyhatch-placeholder-openrouter".to_owned())],
     }
 }
 
@@ -129,20 +132,20 @@ mod tests {
         assert_eq!((get("SSL_CERT_FILE"), get("NODE_EXTRA_CA_CERTS")), (Some("/h/ca-bundle.pem"), Some("/h/ca.pem")));
         assert_eq!(get("NODE_USE_ENV_PROXY"), Some("1"));
         assert_eq!(get("OPENROUTER_API_KEY"), Some("sk-or-keyhatch-placeholder-openrouter"));
-        assert_eq!((get("GITHUB_TOKEN"), get("GH_TOKEN")), (Some("ghp_keyhatch-placeholder-github"), Some("github_pat_keyhatch-placeholder-github")));
         assert_eq!(get("OPENAI_API_KEY"), None, "not granted");
     }
 
     #[test]
     fn what_leads_to_a_key_is_taken_out() {
-        let secrets = [Zeroizing::new(b"sk-or-v1-test-0001".to_vec()), Zeroizing::new(Vec::new())];
-        let taken = |name: &str, value: &str| is_taken_out(OsStr::new(name), OsStr::new(value), &secrets);
+        let left = |names: &[(&str, &str)]| {
+            let all = names.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
+            let reveals = |values: &[&[u8]]| Ok::<_, ()>(values.iter().map(|v| v.ends_with(b"sk-or-v1-test-0001")).collect());
+            inherited(all, reveals).expect("no failure").into_iter().map(|(n, _)| n.into_string().expect("UTF-8")).collect::<Vec<_>>()
+        };
         for name in ["KEYHATCH_HOME", "KEYHATCH_PASSPHRASE", "VAULT_TOKEN", "CREDENTIALS_DIRECTORY", "OPENROUTER_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
-            assert!(taken(name, "x"), "{name}");
+            assert!(left(&[(name, "x")]).is_empty(), "{name}");
         }
-        assert!(taken("MY_KEY", "Bearer sk-or-v1-test-0001"));
-        for name in ["PATH", "HOME", "KEYHATCHLING", "MY_KEY", "SSL_CERT_DIR"] {
-            assert!(!taken(name, "x"), "{name}");
-        }
+        let all = [("PATH", "x"), ("MY_KEY", "Bearer sk-or-v1-test-0001"), ("KEYHATCHLING", "x"), ("SSL_CERT_DIR", "x"), ("MY_OTHER", "sk-or-v1")];
+        assert_eq!(left(&all), ["PATH", "KEYHATCHLING", "SSL_CERT_DIR", "MY_OTHER"]);
     }
 }

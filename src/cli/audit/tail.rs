@@ -46,7 +46,7 @@ pub(crate) struct TailArgs {
 
 pub(super) fn run(ctx: &Context, args: &TailArgs) -> Outcome {
     let filter = args.filter().map_err(|e| CommandError::usage(e.to_string()))?;
-    let path = ctx.home()?.audit_log();
+    let path = ctx.home()?.audit();
     let last = args.is_plain().then_some(LAST);
     let mut failed = None;
     let mut tail = Tail::new(&path, filter);

@@ -4,8 +4,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
-use crate::telemetry::audit_log::{AuditKey, Checkpoints as _, verify};
-use crate::vault::audit_checkpoints::StoreCheckpoints;
+use crate::telemetry::audit_log::{Checkpoints, verify};
 
 /// Check that no record of the audit log was changed, removed or added
 ///
@@ -23,9 +22,9 @@ pub(crate) struct VerifyArgs {}
 
 pub(super) fn run(ctx: &Context, _: &VerifyArgs) -> Outcome {
     let unlocked = ctx.unlock()?;
-    let path = unlocked.home.audit_log();
-    let checkpoint = StoreCheckpoints::new(&unlocked.store).load().map_err(CommandError::doing("the checkpoint cannot be read"))?;
-    let key = AuditKey::new(zeroize::Zeroizing::new(*unlocked.store.audit_key()?.bytes()));
+    let path = unlocked.home.audit();
+    let checkpoint = Checkpoints::load(&*unlocked.store).map_err(CommandError::doing("the checkpoint cannot be read"))?;
+    let key = unlocked.store.audit_log_key()?;
     let report = verify(&path, &key, checkpoint).map_err(CommandError::doing(format!("{} cannot be read", path.display())))?;
     if ctx.out.json {
         ctx.out.json(&report)?;

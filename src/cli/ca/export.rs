@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::context::Context;
+use crate::cli::error::{CommandError, DONE, Outcome};
+use crate::home::{Mode, write_atomic};
+use super::bundle;
+
 /// Print the CA's certificate, which clients are to trust
 ///
 /// After `keyhatch ca rotate` both certificates are printed until the old one is done with.
@@ -23,4 +28,18 @@ pub(crate) struct ExportArgs {
     /// Write it to this file
     #[arg(short = 'o', long = "output", value_name = "F")]
     output: Option<PathBuf>,
+}
+
+pub(super) fn run(ctx: &Context, args: &ExportArgs) -> Outcome {
+    let file = ctx.home()?.ca();
+    let own = std::fs::read_to_string(&file).map_err(|e| {
+        CommandError::failed(format!("the CA's certificate {} cannot be read: {e}", file.display()))
+            .hint("run `keyhatch init` first; a running `keyhatch serve` writes it anew")
+    })?;
+    let text = if args.bundle { bundle::bundle(&own)? } else { own };
+    match &args.output {
+        Some(output) => write_atomic(output, text.as_bytes(), Mode::Public)?,
+        None => ctx.out.data(text.as_bytes())?,
+    }
+    DONE
 }

@@ -4,7 +4,7 @@ mod bundle;
 mod export;
 mod rotate;
 
-pub(super) use bundle::bundle;
+pub(super) use bundle::write_bundle;
 
 use clap::Subcommand;
 
