@@ -1,0 +1,6 @@
+//! The commands: what they take, print, refuse, and the code they exit with (CONTRACT 2 and 3).
+
+mod credentials;
+mod homes;
+mod operate;
+mod run_env;

@@ -1,0 +1,11 @@
+//! What becomes of requests, seen from both sides of the real proxy.
+
+mod answers;
+mod changes;
+mod clients;
+mod drain;
+mod injection;
+mod matching;
+mod memory;
+mod streaming;
+mod tunnels;
