@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::Globals;
 use super::error::{CommandError, ErrorKind};
 use super::output::Output;
@@ -181,4 +183,9 @@ impl From<ClientError> for CommandError {
             _ => Self::failed(e.to_string()),
         }
     }
+}
+
+/// The runtime for a command that waits for the network or for another process.
+pub(crate) fn runtime() -> Result<Runtime, CommandError> {
+    Builder::new_multi_thread().enable_all().build().map_err(CommandError::doing("the runtime cannot be started"))
 }

@@ -47,11 +47,6 @@ pub(crate) struct EnvArgs {
     #[arg(long, value_name = "PATH")]
     ca: Option<String>,
 }
-fn ttl(text: &str) -> Result<Duration, String> {
-    let ttl = crate::config::units::parse_duration(text).ok_or_else(|| format!("use {}", crate::config::units::DURATION_FORM))?;
-    if ttl < Duration::from_secs(1) { Err("a session lasts a second at least".to_owned()) } else { Ok(ttl) }
-}
-
 pub(super) fn run(ctx: &Context, args: &EnvArgs) -> Outcome {
     let agent = AgentName::parse(&args.agent)?;
     let home = ctx.home()?;

@@ -25,7 +25,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -97,8 +97,6 @@ enum Command {
     Audit(audit::AuditCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
-    #[command(name = "demo-child", hide = true)]
-    DemoChild(demo::ChildArgs),
 }
 
 /// The agent that `init` makes, and that `run` and `env` mean where none is named.
@@ -107,6 +105,12 @@ const DEFAULT_AGENT: &str = "default";
 /// Reads the command line, carries the command out, and says what the process exits with.
 pub fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
+    // The demo's own child is no command for people: no help, no completion, no manual page.
+    if let [_, word, authority] = args.as_slice()
+        && word == "demo-child"
+    {
+        return demo::child(Path::new(authority));
+    }
     let cli = match parse::parse(&args) {
         Ok(cli) => cli,
         Err(ended) => return ended,
@@ -134,7 +138,6 @@ fn dispatch(ctx: &Context, command: Command) -> Outcome {
         Command::Audit(command) => audit::run(ctx, command),
         Command::Completions(args) => completions::run(ctx, &args),
         Command::Man(args) => man::run(ctx, &args),
-        Command::DemoChild(args) => demo::child(&args),
     }
 }
 

@@ -107,7 +107,7 @@ fn read(name: &'static str, text: &str) -> Result<Provider, ConfigError> {
                 i.parse("an https URL", |s| if s.starts_with("https://") { Ok(s.to_owned()) } else { Err("a key goes over TLS only") })
             })?,
             test_headers: t.or("test_headers", Vec::new(), |i| i.tables(test_header))?,
-            placeholders: t.required("placeholder", |i| i.tables(placeholder))?,
+            placeholders: t.required("placeholder", |i| i.tables(placeholder_variable))?,
             hide_variables: t.or("hide_variables", Vec::new(), words)?,
         })
     })
@@ -131,7 +131,7 @@ fn test_header(t: &Table<'_, '_>) -> Result<(HeaderName, HeaderValue), ConfigErr
     Ok((name, value))
 }
 
-fn placeholder(t: &Table<'_, '_>) -> Result<PlaceholderVariable, ConfigError> {
+fn placeholder_variable(t: &Table<'_, '_>) -> Result<PlaceholderVariable, ConfigError> {
     Ok(PlaceholderVariable { variable: t.required("variable", word)?, prefix: t.required("prefix", word)? })
 }
 
