@@ -13,16 +13,14 @@ use crate::admin::client::{AdminClient, ClientError};
 use crate::agent::AgentName;
 use crate::audit::{AuditEvent, ChangeRecord};
 use crate::config::{Config, UnlockMethod};
-use crate::envelope::{SealedBy, UnlockKey};
 use crate::credential::CredentialName;
+use crate::envelope::{SealedBy, UnlockKey};
 use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
+use crate::server::{CA_ITEM, ServerOptions, StoreCheckpoints, audit_key};
 use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
 use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
 use crate::{clock, environment};
-
-/// The store's item that holds the CA.
-pub(crate) const CA_ITEM: &str = "ca";
 
 /// What every command is given.
 pub(crate) struct Context {
@@ -68,14 +66,7 @@ impl Context {
 
     /// What unlocks a store file.
     pub(crate) fn key_for(&self, config: &Config, store: &Path) -> Result<UnlockKey, CommandError> {
-        let sealed = LocalStore::sealed_by(store)?;
-        let meant = config.store.unlock.map(|u| (u, u == UnlockMethod::Passphrase));
-        if let Some((_, passphrase)) = meant.filter(|(_, passphrase)| *passphrase != matches!(sealed, SealedBy::Passphrase)) {
-            let said = if passphrase { "passphrase" } else { "key-file" };
-            let message = format!("{} is sealed with {sealed}, but the configuration says [store] unlock = \"{said}\"", store.display());
-            return Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"));
-        }
-        Ok(self.sources(config).unlock(store, &sealed)?)
+        Ok(self.sources(config).unlock(store, &sealed_as_meant(config, store)?)?)
     }
 
     /// The unlocked store. The configuration is read first: nothing is asked for where that is wrong.
@@ -85,6 +76,13 @@ impl Context {
         let key = self.key_for(&config, &home.store())?;
         let store = Arc::new(LocalStore::open(&home.store(), &key)?);
         Ok(Unlocked { home, config, store })
+    }
+
+    /// What the server is started with.
+    pub(crate) fn server_options(&self, unlocked: Unlocked, is_serve: bool) -> ServerOptions {
+        let Unlocked { home, config, store } = unlocked;
+        let (config_file, config_required) = self.config_file(&home);
+        ServerOptions { home, config_file, config_required, config, store, is_serve }
     }
 
     /// A connection to the `serve` of this home, if one runs.
@@ -123,6 +121,11 @@ impl Unlocked {
         CaState::from_secret(&secret).map_err(CommandError::doing("the CA cannot be read from the store"))
     }
 
+    /// Where the audit log's checkpoints are kept.
+    pub(crate) fn checkpoints(&self) -> StoreCheckpoints {
+        StoreCheckpoints(Arc::clone(&self.store))
+    }
+
     /// Records a change in the audit log, and has a running `serve` take it up at once.
     pub(crate) fn changed(&self, change: Change<'_>) -> Result<(), CommandError> {
         let record = AuditEvent::Change(ChangeRecord {
@@ -133,7 +136,7 @@ impl Unlocked {
             detail: change.detail,
         });
         let options = AuditOptions { max_size: self.config.audit.max_size, keep: self.config.audit.keep };
-        let recorded = append_now(&self.home.audit(), self.store.audit_log_key()?, options, &*self.store, record);
+        let recorded = append_now(&self.home.audit(), audit_key(&self.store)?, options, &self.checkpoints(), record);
         // A serve that is not there needs no word; one that does not answer looks for changes by itself.
         if let Ok(mut serve) = AdminClient::connect(&self.home.admin_sock()) {
             let _ = serve.reload();
@@ -179,10 +182,24 @@ impl From<HomeError> for CommandError {
 impl From<ClientError> for CommandError {
     fn from(e: ClientError) -> Self {
         match &e {
-            ClientError::Refused(refused) if refused.code == ErrorCode::NoSuchAgent => Self::not_found(e.to_string()).hint("see `keyhatch agent list`"),
+            ClientError::Refused(refused) if refused.code == ErrorCode::NoSuchAgent => {
+                Self::not_found(e.to_string()).hint("see `keyhatch agent list`")
+            }
             _ => Self::failed(e.to_string()),
         }
     }
+}
+
+/// How a store file is sealed, which the configuration must not contradict.
+pub(crate) fn sealed_as_meant(config: &Config, store: &Path) -> Result<SealedBy, CommandError> {
+    let sealed = LocalStore::sealed_by(store)?;
+    let fits = |u: UnlockMethod| (u == UnlockMethod::Passphrase) == matches!(sealed, SealedBy::Passphrase);
+    if let Some(unlock) = config.store.unlock.filter(|u| !fits(*u)) {
+        let said = if unlock == UnlockMethod::Passphrase { "passphrase" } else { "key-file" };
+        let message = format!("{} is sealed with {sealed}, but the configuration says [store] unlock = \"{said}\"", store.display());
+        return Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"));
+    }
+    Ok(sealed)
 }
 
 /// The runtime for a command that waits for the network or for another process.

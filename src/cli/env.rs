@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::agent_env;
+use super::agent_env::Format;
+use super::session::ServeSession;
 use crate::agent::AgentName;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::config::units::{DURATION_FORM, parse_duration};
 use crate::session::SessionKind;
-use super::agent_env::Format;
-use super::agent_env;
-use super::session::ServeSession;
 
 /// Print the environment that an agent needs, for eval
 ///

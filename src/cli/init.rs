@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::DEFAULT_AGENT;
+use super::agent::new_token;
+use super::context::Unlocked;
 use crate::agent::AgentName;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{CommandError, DONE, Outcome};
@@ -13,12 +16,10 @@ use crate::clock;
 use crate::config::{Config, UnlockMethod};
 use crate::envelope::UnlockKey;
 use crate::home::{Home, Mode, make_key_file, write_atomic};
+use crate::server::CA_ITEM;
 use crate::store::with_suffix;
 use crate::tls::CaState;
 use crate::vault::local::LocalStore;
-use super::DEFAULT_AGENT;
-use super::agent::new_token;
-use super::context::{CA_ITEM, Unlocked};
 
 /// Make the home, the store, the CA and the agent "default"
 ///
@@ -70,7 +71,9 @@ impl InitArgs {
             return Ok(ctx.sources(config).new_passphrase(&home.store())?);
         }
         if config.store.unlock == Some(UnlockMethod::Passphrase) {
-            return Err(CommandError::usage("--key-file contradicts [store] unlock = \"passphrase\" in the configuration").hint("change one of the two"));
+            return Err(
+                CommandError::usage("--key-file contradicts [store] unlock = \"passphrase\" in the configuration").hint("change one of the two")
+            );
         }
         let named = self.key_file.clone().flatten().or_else(|| config.store.key_file.clone());
         Ok(make_key_file(&named.map_or_else(|| home.key_file(), Ok)?)?)

@@ -12,7 +12,6 @@ mod doctor;
 mod env;
 mod error;
 mod init;
-mod joins;
 mod man;
 mod output;
 mod parse;

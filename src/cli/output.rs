@@ -1,6 +1,6 @@
 //! Data to standard output, talk to standard error.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -89,12 +89,6 @@ impl Output {
             self.say(&format!("keyhatch: {}", escape::human(&e.to_string())));
         }
     }
-}
-
-/// Whether a person reads standard output.
-#[must_use]
-pub(crate) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
 }
 
 fn layout(heads: &[&str], rows: &[Vec<String>]) -> String {

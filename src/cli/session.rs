@@ -83,7 +83,9 @@ fn no_url() -> CommandError {
 /// A path as it stands in a variable.
 pub(super) fn utf8(path: &std::path::Path) -> Result<String, CommandError> {
     let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| CommandError::failed(format!("{} is not UTF-8, so no variable can name it", path.display())).hint("give another home with --home"))
+    text.ok_or_else(|| {
+        CommandError::failed(format!("{} is not UTF-8, so no variable can name it", path.display())).hint("give another home with --home")
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
-use crate::telemetry::audit_log::{Checkpoints, verify};
+use crate::server::audit_key;
+use crate::telemetry::audit_log::{Checkpoints as _, verify};
 
 /// Check that no record of the audit log was changed, removed or added
 ///
@@ -23,8 +24,8 @@ pub(crate) struct VerifyArgs {}
 pub(super) fn run(ctx: &Context, _: &VerifyArgs) -> Outcome {
     let unlocked = ctx.unlock()?;
     let path = unlocked.home.audit();
-    let checkpoint = Checkpoints::load(&*unlocked.store).map_err(CommandError::doing("the checkpoint cannot be read"))?;
-    let key = unlocked.store.audit_log_key()?;
+    let checkpoint = unlocked.checkpoints().load().map_err(CommandError::doing("the checkpoint cannot be read"))?;
+    let key = audit_key(&unlocked.store)?;
     let report = verify(&path, &key, checkpoint).map_err(CommandError::doing(format!("{} cannot be read", path.display())))?;
     if ctx.out.json {
         ctx.out.json(&report)?;

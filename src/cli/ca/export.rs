@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::bundle;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::home::{Mode, write_atomic};
-use super::bundle;
 
 /// Print the CA's certificate, which clients are to trust
 ///

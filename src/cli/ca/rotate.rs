@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::cli::context::CA_ITEM;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::output::time_or_never;
 use crate::clock;
 use crate::home::{Mode, write_atomic};
+use crate::server::CA_ITEM;
 use crate::tls::CaState;
 
 /// Make a new CA

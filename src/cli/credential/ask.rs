@@ -71,7 +71,8 @@ impl Question {
         let snapshot = Snapshot::compile(&roster, egress, 0);
         let candidates: Option<Candidates> = snapshot.agent(asker.as_str()).and_then(|a| snapshot.candidates(a, Scheme::Https, &self.authority));
         let refused = |why: String| CommandError::usage(format!("the credential may not go to {}: {why}", self.uri));
-        let candidates = candidates.ok_or_else(|| refused("no pattern of it covers that host".to_owned()).hint("give a URL that it covers with --url"))?;
+        let candidates =
+            candidates.ok_or_else(|| refused("no pattern of it covers that host".to_owned()).hint("give a URL that it covers with --url"))?;
         let pick = Some(Pick::Explicit(info.entry.name.as_str()));
         match candidates.decide(&Facts { method: &Method::GET, path: self.uri.path(), pick }) {
             Decision::Inject(permit, _) => Ok(Leave::Given(permit)),
@@ -86,7 +87,9 @@ impl Question {
         runtime()?.block_on(async {
             match tokio::time::timeout(PATIENCE, self.exchange(&dialer, material)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(CommandError::failed(format!("{} did not answer within {} s", self.authority, PATIENCE.as_secs())).hint("try again later")),
+                Err(_) => {
+                    Err(CommandError::failed(format!("{} did not answer within {} s", self.authority, PATIENCE.as_secs())).hint("try again later"))
+                }
             }
         })
     }

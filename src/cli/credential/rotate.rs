@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::ask::Question;
 use crate::cli::context::Unlocked;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{CommandError, DONE, Outcome};
@@ -9,7 +10,6 @@ use crate::cli::source::SourceArgs;
 use crate::cli::source::misfit;
 use crate::credential::CredentialName;
 use crate::credential::{Material, Secret};
-use super::ask::Question;
 
 /// Replace a credential's secret
 ///

@@ -3,12 +3,12 @@
 use clap::Args;
 use http::StatusCode;
 
+use super::ask::{Leave, Question};
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::credential::CredentialName;
 use crate::vault::local::LocalVault;
 use crate::vault::{CredentialSource as _, Fetched};
-use super::ask::{Leave, Question};
 
 /// Ask the origin whether it accepts a credential
 ///

@@ -14,7 +14,11 @@ use crate::vault::local::StoreState;
 pub(super) fn look(ctx: &Context, home: &Home, config: &Config, state: Option<&StoreState>, found: &mut Findings) {
     serve(ctx, home, config, found);
     if !config.proxy.auth_required {
-        found.warning("auth", "[proxy] auth is \"off\": every program of this machine is agent `default`", "set auth = \"required\", or remove the key");
+        found.warning(
+            "auth",
+            "[proxy] auth is \"off\": every program of this machine is agent `default`",
+            "set auth = \"required\", or remove the key",
+        );
     }
     if config.egress.allow_private {
         let message = "[egress] private_addresses is \"allow\": agents reach this machine's own network and its metadata service";
@@ -46,7 +50,11 @@ fn ports(config: &Config, found: &mut Findings) {
     for (key, address) in all.into_iter().filter_map(|(key, address)| Some((key, address?))) {
         if let Err(e) = free(address) {
             let why = if e.kind() == io::ErrorKind::AddrInUse { "another program listens there".to_owned() } else { e.to_string() };
-            found.wrong("ports", format!("serve cannot listen on {address}: {why}"), &format!("stop that program, or change {key} in the configuration"));
+            found.wrong(
+                "ports",
+                format!("serve cannot listen on {address}: {why}"),
+                &format!("stop that program, or change {key} in the configuration"),
+            );
         }
     }
 }

@@ -8,14 +8,15 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Findings;
-use crate::cli::context::{Context, Unlocked};
-use crate::cli::error::ErrorKind;
+use crate::cli::context::{Context, Unlocked, sealed_as_meant};
+use crate::cli::error::CommandError;
 use crate::cli::output::time_or_never;
 use crate::clock;
 use crate::config::Config;
 use crate::envelope::SealedBy;
-use crate::home::Home;
-use crate::telemetry::audit_log::{Checkpoints, verify};
+use crate::home::{Home, HomeError};
+use crate::server::audit_key;
+use crate::telemetry::audit_log::{Checkpoints as _, verify};
 use crate::tls::{SystemStore, TrustFiles, UpstreamTrust};
 use crate::vault::local::{LocalStore, StoreState};
 
@@ -34,11 +35,10 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, found: &mut Find
         found.wrong("clock", format!("the clock says {}", time_or_never(Some(now))), "set the clock: certificates and sessions depend on it");
     }
     key_file_place(home, found);
-    let opened = ctx.key_for(config, &home.store()).and_then(|key| Ok(LocalStore::open(&home.store(), &key)?));
-    let store = match opened {
-        Ok(store) => Arc::new(store),
-        Err(e) if e.kind == ErrorKind::Locked => {
-            found.wrong("store", e.message, e.hint.as_deref().unwrap_or("unlock it, for what needs it to be looked at"));
+    let unlocked = match open(ctx, home, config) {
+        Ok(Some(unlocked)) => unlocked,
+        Ok(None) => {
+            found.note("store", "it is locked: rows, trust, credentials and the audit log were not looked into", "give a passphrase for that");
             return None;
         }
         Err(e) => {
@@ -46,19 +46,23 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, found: &mut Find
             return None;
         }
     };
-    let unlocked = Unlocked { home: home.clone(), config: config.clone(), store };
-    let state = match unlocked.state() {
-        Ok(state) => state,
-        Err(e) => {
-            found.error("store", &e);
-            return None;
-        }
-    };
+    let state = unlocked.state().map_err(|e| found.error("store", &e)).ok()?;
     rows(&unlocked, found);
     trust(&unlocked, now, found);
     contents(&state, now, found);
     log(&unlocked, found);
     Some(state)
+}
+
+/// The store, unlocked; `None` where there is no passphrase at hand.
+fn open(ctx: &Context, home: &Home, config: &Config) -> Result<Option<Unlocked>, CommandError> {
+    let path = home.store();
+    let key = match ctx.sources(config).unlock(&path, &sealed_as_meant(config, &path)?) {
+        Err(HomeError::NoSource(_)) => return Ok(None),
+        key => key?,
+    };
+    let store = Arc::new(LocalStore::open(&path, &key)?);
+    Ok(Some(Unlocked { home: home.clone(), config: config.clone(), store }))
 }
 
 /// The certificate that clients trust; it needs no passphrase.
@@ -98,8 +102,12 @@ fn key_file_place(home: &Home, found: &mut Findings) {
 
 fn rows(unlocked: &Unlocked, found: &mut Findings) {
     match unlocked.store.verify() {
-        Ok(faults) if faults.is_empty() => found.ok("store", format!("it opens with {}, and every row is as it was sealed", unlocked.store.unlocked_by())),
-        Ok(faults) => faults.iter().for_each(|f| found.wrong("store", f.to_string(), "rotate, remove or grant anew what is named, or restore a backup")),
+        Ok(faults) if faults.is_empty() => {
+            found.ok("store", format!("it opens with {}, and every row is as it was sealed", unlocked.store.unlocked_by()))
+        }
+        Ok(faults) => {
+            faults.iter().for_each(|f| found.wrong("store", f.to_string(), "rotate, remove or grant anew what is named, or restore a backup"))
+        }
         Err(e) => found.error("store", &e.into()),
     }
 }
@@ -117,7 +125,8 @@ fn trust(unlocked: &Unlocked, now: Timestamp, found: &mut Findings) {
     let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
     match UpstreamTrust::load(&SystemStore::here(), files, &ca.own_keys(), now) {
         Ok(trust) => {
-            found.ok("trust", format!("origins are verified against {} anchors of the system and {} more", trust.system_anchors, trust.extra_anchors));
+            found
+                .ok("trust", format!("origins are verified against {} anchors of the system and {} more", trust.system_anchors, trust.extra_anchors));
             trust.warnings.iter().for_each(|w| found.warning("trust", w.clone(), "see to that file"));
         }
         Err(e) => found.wrong("trust", e.to_string(), "see to the files of [upstream] and to the system's ca-certificates"),
@@ -152,11 +161,11 @@ fn contents(state: &StoreState, now: Timestamp, found: &mut Findings) {
 }
 
 fn log(unlocked: &Unlocked, found: &mut Findings) {
-    let checkpoint = match Checkpoints::load(&*unlocked.store) {
+    let checkpoint = match unlocked.checkpoints().load() {
         Ok(checkpoint) => checkpoint,
         Err(e) => return found.wrong("audit", format!("its checkpoint cannot be read: {e}"), "see `keyhatch store verify`"),
     };
-    let key = match unlocked.store.audit_log_key() {
+    let key = match audit_key(&unlocked.store) {
         Ok(key) => key,
         Err(e) => return found.error("audit", &e.into()),
     };

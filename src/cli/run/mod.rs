@@ -1,10 +1,22 @@
 //! `keyhatch run`
 
 mod child;
+mod own;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Args;
+
+use super::agent_env;
+use super::context::{Context, runtime};
+use super::error::{CommandError, Outcome};
+use super::session::ServeSession;
+use crate::agent::AgentName;
+use crate::environment;
+use crate::home::Home;
+use crate::session::SessionKind;
+use child::Ended;
 
 /// Run a command with the proxy, the CA and placeholder keys in its environment
 ///
@@ -31,4 +43,32 @@ pub(crate) struct RunArgs {
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+/// A session of `run` ends with its command; this is only the latest end.
+const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+pub(super) fn run(ctx: &Context, args: &RunArgs) -> Outcome {
+    let agent = AgentName::parse(&args.agent)?;
+    let home = ctx.home()?;
+    let ended = match ServeSession::ask(ctx, &home, &agent, TTL, SessionKind::Run)? {
+        Some(session) => beside_serve(args, &home, agent, session)?,
+        None => own::run(ctx, args, agent)?,
+    };
+    match ended {
+        Ended::With(code) => Ok(code),
+        Ended::NotStarted(e, code) => {
+            ctx.out.error(&e);
+            Ok(code)
+        }
+    }
+}
+
+/// With the proxy of the `serve` that runs. The store stays locked, so nobody can say which variables hold a stored value.
+fn beside_serve(args: &RunArgs, home: &Home, agent: AgentName, session: ServeSession) -> Result<Ended, CommandError> {
+    let variables = session.environment(home, agent, session.local_url()?)?.variables();
+    let inherited = agent_env::inherited(environment::all(), |values| Ok::<_, CommandError>(vec![false; values.len()]))?;
+    // Held until the command has ended: the session ends with it.
+    let _held = session.hold()?;
+    runtime()?.block_on(child::run(&args.command, inherited, &variables))
 }

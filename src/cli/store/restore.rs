@@ -39,7 +39,12 @@ pub(super) fn run(ctx: &Context, args: &RestoreArgs) -> Outcome {
     if let Ok(ca) = unlocked.ca() {
         write_atomic(&unlocked.home.ca(), ca.anchors_pem(clock::now()).as_bytes(), Mode::Public)?;
     }
-    unlocked.changed(Change { event: "store.restore", agent: None, credential: None, detail: format!("{} credentials", restored.credentials.len()) })?;
+    unlocked.changed(Change {
+        event: "store.restore",
+        agent: None,
+        credential: None,
+        detail: format!("{} credentials", restored.credentials.len()),
+    })?;
     report(ctx, &restored)
 }
 

@@ -1,8 +1,8 @@
 //! Looking for stored secrets in other texts, without giving any of them out.
 
+use super::LocalStore;
 use super::error::StoreError;
 use super::seal::Slot;
-use super::LocalStore;
 use crate::credential::Secret;
 
 impl LocalStore {
