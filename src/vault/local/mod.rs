@@ -12,6 +12,7 @@ mod items;
 mod manifest;
 mod rekey;
 mod seal;
+mod search;
 mod snapshot;
 mod source;
 mod state;
