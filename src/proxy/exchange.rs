@@ -288,6 +288,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         let upgrade = head.headers.get(http::header::UPGRADE).cloned();
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
+        head.reason = self.filter.reason(head.reason);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));
