@@ -35,10 +35,10 @@ pub(crate) struct TermsArgs {
     /// How the secret is presented [default: the provider's, else bearer]
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<Type>,
-    /// The hosts it may go to; in a provider's place where there is one
+    /// The hosts it may go to; in the place of a provider's hosts and of its path rules
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     allow: Vec<String>,
-    /// Only paths that match a glob get it; in the place of a provider's own --path rules
+    /// Only paths that match a glob get it; in the place of a provider's such rules
     #[arg(long, value_name = "GLOB")]
     path: Vec<String>,
     /// Paths that match a glob are refused, before --path and whatever the case; added to a provider's
@@ -90,6 +90,11 @@ impl TermsArgs {
             allow_plaintext: self.allow_plaintext,
             enabled: true,
         })
+    }
+
+    /// Whether a provider's path rules would have counted, had no hosts been given.
+    pub(crate) fn leaves_rules_out(&self, name: &CredentialName) -> bool {
+        !self.allow.is_empty() && provider::find(name.as_str()).is_some_and(|p| !p.rules.is_empty())
     }
 
     fn presentation(&self, provider: Option<&Provider>) -> Result<Presentation, CommandError> {
@@ -154,7 +159,8 @@ impl TermsArgs {
         for glob in self.path.iter().chain(&self.deny_path) {
             check_glob(glob).map_err(|e| CommandError::usage(e.to_string()).hint("a glob is as in `/api/v1/**` or `/repos/*/issues`"))?;
         }
-        let mut rules = provider.map(|p| p.rules.clone()).unwrap_or_default();
+        // A provider's path rules are about the provider's hosts: whoever names other hosts names the rules as well.
+        let mut rules = provider.filter(|_| self.allow.is_empty()).map(|p| p.rules.clone()).unwrap_or_default();
         if !self.path.is_empty() {
             rules.allow = self.path.clone();
         }
@@ -228,11 +234,12 @@ mod tests {
 
     #[test]
     fn options_override_or_add() {
-        let t = terms("openrouter --allow gw.example:8443 *.b.example --path /v2/** --deny-path /v2/keys/** --method get --scrub off --header X-K")
-            .expect("good");
-        assert_eq!(t.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["gw.example:8443", "*.b.example"]);
+        let t = terms("openrouter --path /v2/** --deny-path /v2/keys/** --method get --scrub off --header X-K").expect("good");
         assert_eq!((t.rules.allow, t.rules.deny.len(), t.rules.methods), (vec!["/v2/**".to_owned()], 3, vec!["GET".to_owned()]));
         assert!(!t.scrub && t.auth_headers.contains(&"x-k".to_owned()) && t.auth_headers.contains(&"authorization".to_owned()));
+        let t = terms("openrouter --allow gw.example:8443 *.b.example --deny-path /k").expect("good");
+        assert_eq!(t.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["gw.example:8443", "*.b.example"]);
+        assert_eq!((t.rules.allow.len(), t.rules.deny), (0, vec!["/k".to_owned()]), "the provider's rules go with its hosts");
         let t = terms("own --allow a.example --allow b.example a.example").expect("good");
         assert_eq!((t.allowed_domains.len(), t.presentation, t.auth_headers.len(), t.provider), (2, Presentation::Bearer, 0, None));
     }

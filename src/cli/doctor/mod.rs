@@ -108,7 +108,9 @@ fn look(ctx: &Context, found: &mut Findings) {
         Ok(config) => config,
         Err(e) => return found.error("configuration", &e),
     };
-    found.ok("configuration", format!("{} can be read", ctx.config_file(&home).0.display()));
+    let (file, _) = ctx.config_file(&home);
+    let read = if file.exists() { format!("{} can be read", file.display()) } else { "there is no file: the defaults count".to_owned() };
+    found.ok("configuration", read);
     let state = store::look(ctx, &home, &config, found);
     network::look(ctx, &home, &config, state.as_ref(), found);
     found.note(

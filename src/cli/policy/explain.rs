@@ -1,7 +1,8 @@
 //! `keyhatch policy explain`
 
 use clap::Args;
-use http::{Method, Uri};
+use http::Method;
+use http::uri::PathAndQuery;
 
 use crate::agent::AgentName;
 use crate::cli::context::Context;
@@ -13,8 +14,8 @@ use crate::policy::{Egress, Explanation, Facts, Scheme, Snapshot};
 /// Say which rule and which credential a request would meet, and why; sends nothing
 ///
 /// With --json, an object: decision (injected, tunnelled, forwarded, denied), credential,
-/// pattern, reason, detail. Addresses are not looked up, so what `private_address` would refuse
-/// is not seen here.
+/// pattern, reason, detail. The decision is by names: addresses are not looked up, so what would
+/// be refused as `private_address` is not seen, but for a remark where the URL names one.
 ///
 /// Examples:
 ///
@@ -39,7 +40,7 @@ pub(super) fn run(ctx: &Context, args: &ExplainArgs) -> Outcome {
     let snapshot = Snapshot::compile(&unlocked.state()?.roster, egress(&unlocked.config), 0);
     let view = snapshot.agent(agent.as_str());
     let view = view.ok_or_else(|| CommandError::not_found(format!("there is no agent `{agent}`")).hint("see `keyhatch agent list`"))?;
-    let facts = Facts { method: &request.method, path: request.uri.path(), pick: None };
+    let facts = Facts { method: &request.method, path: request.target.path(), pick: None };
     let explanation = snapshot.explain(view, request.scheme, &request.authority, &facts);
     let explanation = check_method(&request, check_address(&request, &unlocked.config, explanation));
     if ctx.out.json {
@@ -59,24 +60,27 @@ pub(super) fn run(ctx: &Context, args: &ExplainArgs) -> Outcome {
 
 struct Request {
     method: Method,
-    uri: Uri,
+    target: PathAndQuery,
     scheme: Scheme,
     authority: Authority,
 }
 
 impl Request {
+    /// The host may be an internationalised name, which `http::Uri` does not take; the rest is as it would be sent.
     fn parse(method: &str, url: &str) -> Result<Self, CommandError> {
         let bad = |why: &str| CommandError::usage(format!("that is no URL: {why}")).hint("give one such as https://openrouter.ai/api/v1/models");
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| CommandError::usage("that is no method").hint("give one such as GET"))?;
-        let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| bad(&e.to_string()))?;
-        let (scheme, port) = match uri.scheme_str() {
-            Some("https" | "wss") => (Scheme::Https, 443),
-            Some("http" | "ws") => (Scheme::Http, 80),
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it begins with https:// or http://"))?;
+        let (scheme, port) = match scheme.to_ascii_lowercase().as_str() {
+            "https" | "wss" => (Scheme::Https, 443),
+            "http" | "ws" => (Scheme::Http, 80),
             _ => return Err(bad("it begins with https:// or http://")),
         };
-        let authority = uri.authority().ok_or_else(|| bad("it has no host"))?.as_str();
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let authority = Authority::parse(authority, Some(port)).map_err(|e| bad(&e.to_string()))?;
-        Ok(Self { method, uri, scheme, authority })
+        Ok(Self { method, target: target.parse().map_err(|e: http::uri::InvalidUri| bad(&e.to_string()))?, scheme, authority })
     }
 }
 
@@ -86,16 +90,16 @@ fn egress(config: &Config) -> Egress {
     Egress { allow_by_default: e.allow_by_default, allow_hosts: e.allow_hosts.clone(), deny_hosts: e.deny_hosts.clone(), ports: e.ports.clone() }
 }
 
-/// An address that stands in the URL itself is judged without a look-up.
-fn check_address(request: &Request, config: &Config, explanation: Explanation) -> Explanation {
-    let Some(ip) = request.authority.host.ip() else { return explanation };
-    let Some(refused) = refusal(ip).filter(|_| explanation.decision != "denied") else { return explanation };
+/// Names alone are decided on here; that an address in the URL would be refused later is said beside it.
+fn check_address(request: &Request, config: &Config, mut explanation: Explanation) -> Explanation {
+    let refused = request.authority.host.ip().and_then(|ip| Some((ip, refusal(ip)?)));
+    let Some((ip, refused)) = refused.filter(|_| explanation.decision != "denied") else { return explanation };
     let overridden = config.resolve.iter().any(|(from, _)| *from == request.authority);
-    if overridden || config.egress.allow_private || config.egress.allow_cidrs.iter().any(|net| net.contains(&ip)) {
-        return explanation;
+    if !overridden && !config.egress.allow_private && !config.egress.allow_cidrs.iter().any(|net| net.contains(&ip)) {
+        let remark = format!("; but {ip} is a special-purpose address ({}) and is not connected to (private_address)", refused.block);
+        explanation.detail.push_str(&remark);
     }
-    let detail = format!("{ip} is a special-purpose address ({}), and neither private_addresses nor allow_cidrs lets it pass", refused.block);
-    Explanation { decision: "denied", reason: "private_address".to_owned(), detail, ..explanation }
+    explanation
 }
 
 /// Methods that no request inside a tunnel may have.
@@ -105,4 +109,26 @@ fn check_method(request: &Request, explanation: Explanation) -> Explanation {
     }
     let detail = format!("{} is never sent to an origin that gets a credential", request.method);
     Explanation { decision: "denied", reason: "method_denied".to_owned(), detail, ..explanation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let read = |url: &str| Request::parse("GET", url).map(|r| format!("{} {}", r.authority, r.target));
+        for (url, want) in [
+            ("https://openrouter.ai", "openrouter.ai:443 /"),
+            ("HTTPS://OpenRouter.AI./a/%2e?q=1#f", "openrouter.ai:443 /a/%2e?q=1"),
+            ("http://h?x", "h:80 /?x"),
+            ("https://b\u{fc}cher.example:8443/x", "xn--bcher-kva.example:8443 /x"),
+            ("https://[::1]/", "[::1]:443 /"),
+        ] {
+            assert_eq!(read(url).expect(url), want);
+        }
+        for url in ["openrouter.ai", "ftp://h/", "https://", "https://u@h/", "https://h:0/", "https://h/a b"] {
+            assert_eq!(read(url).expect_err(url).kind.code(), 2, "{url}");
+        }
+    }
 }

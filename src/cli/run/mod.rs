@@ -1,6 +1,7 @@
 //! `keyhatch run`
 
 mod child;
+mod descriptors;
 mod own;
 
 use std::ffi::OsString;
@@ -49,6 +50,7 @@ pub(crate) struct RunArgs {
 const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub(super) fn run(ctx: &Context, args: &RunArgs) -> Outcome {
+    descriptors::keep_standard_only();
     let agent = AgentName::parse(&args.agent)?;
     let home = ctx.home()?;
     let ended = match ServeSession::ask(ctx, &home, &agent, TTL, SessionKind::Run)? {
