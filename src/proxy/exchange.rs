@@ -162,7 +162,12 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
 
     /// Runs to the end. `opened` is called once, when the exchange has lasted for [`LONG`].
     pub(super) async fn run(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send)) -> Result<End, Fail> {
-        std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await
+        let ended = std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await;
+        if matches!(ended, Err(Fail::Upstream(_))) {
+            // What came before the answer broke off is the agent's; where even that fails, the first fault counts.
+            let _ = self.release_held();
+        }
+        ended
     }
 
     fn poll(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send), cx: &mut Context<'_>) -> Poll<Result<End, Fail>> {

@@ -322,6 +322,9 @@ impl Carrier {
         if progress.status == 0 {
             // What may stand in the buffer is an interim answer at most.
             refuse(half, &error, id, &head.method).await;
+        } else {
+            // What came of the answer is sent; its missing end says that it is not whole.
+            let _ = tokio::time::timeout(self.plan.settings.idle, half.send()).await;
         }
         Next::Close
     }
