@@ -184,7 +184,8 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                 self.long_reported = true;
                 opened(&self.progress);
             }
-            if self.filter.poll_pause(cx) {
+            // Only an origin's silence is a pause: an agent that does not read could else choose where one falls.
+            if self.agent.output.pending() < HIGH_WATER && self.filter.poll_pause(cx) {
                 self.release_held()?;
                 continue;
             }
