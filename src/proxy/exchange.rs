@@ -337,7 +337,9 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         if framing != Framing::None {
             head.headers.remove(http::header::CONTENT_LENGTH);
         }
-        if self.asked.close || framing == Framing::UntilClose {
+        // An early answer after which the origin hangs up: the rest of the request has nowhere to go.
+        let given_up = !self.up_done && !head.keep_alive;
+        if self.asked.close || given_up || framing == Framing::UntilClose {
             head.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         write_response(&mut self.agent.output.data, head.status, &head.reason, &head.headers, framing);
