@@ -301,6 +301,10 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         self.filter.head(&mut head.headers);
         head.reason = self.filter.reason(head.reason);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6: these have none, and a client that believed it would take the next answer for content.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));
             }
