@@ -212,6 +212,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                     self.agent.input.consume(skip);
                     if let Some(trailers) = &mut trailers {
                         hop_by_hop::strip_request(trailers);
+                        hop_by_hop::drop_framing(trailers);
                         (self.asked.drop_trailers)(trailers);
                     }
                     if self.asked.framing == Framing::Chunked {
@@ -300,11 +301,11 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
         head.reason = self.filter.reason(head.reason);
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
             // RFC 9110 8.6: these have none, and a client that believed it would take the next answer for content.
             head.headers.remove(http::header::CONTENT_LENGTH);
         }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));
             }
@@ -397,6 +398,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         self.progress.bytes_down += rest.len() as u64;
         if let Some(trailers) = &mut trailers {
             hop_by_hop::strip_response(trailers);
+            hop_by_hop::drop_framing(trailers);
             self.filter.head(trailers);
         }
         if chunked {
