@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
 use http::{HeaderMap, Method};
 
+use super::authenticate::Proof;
 use super::connection::{Drain, refuse};
 use super::error::{Code, ProxyError};
 use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
@@ -36,7 +37,7 @@ pub(super) enum Next {
 /// Carries one agent's requests to one authority.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
-    agent: Arc<AgentView>,
+    proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
     authority: Authority,
@@ -75,10 +76,10 @@ struct Injected {
 }
 
 impl Carrier {
-    pub(super) fn new(proxy: &Arc<Proxy>, agent: Arc<AgentView>, scheme: Scheme, authority: Authority) -> Self {
-        let plan = Plan::make(&proxy.live(), &agent, scheme, &authority);
-        let gauge = proxy.counts.agent(&agent.name);
-        Self { proxy: Arc::clone(proxy), agent, gauge, scheme, authority, plan, path: None }
+    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
+        let plan = Plan::make(&proxy.live(), &proof.agent, scheme, &authority);
+        let gauge = proxy.counts.agent(&proof.agent.name);
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan, path: None }
     }
 
     pub(super) fn authority(&self) -> &Authority {
@@ -86,16 +87,21 @@ impl Carrier {
     }
 
     pub(super) fn agent(&self) -> &AgentView {
-        &self.agent
+        &self.proof.agent
     }
 
     pub(super) fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Whether this carrier is for that agent and authority.
-    pub(super) fn serves(&self, agent: &Arc<AgentView>, authority: &Authority) -> bool {
-        self.agent.name == agent.name && self.agent.generation == agent.generation && self.authority == *authority
+    /// Goes on with another request's proof, where it is of the same agent and for the same authority.
+    pub(super) fn goes_on(&mut self, proof: &Proof, authority: &Authority) -> bool {
+        let (own, other) = (&self.proof.agent, &proof.agent);
+        let same = own.name == other.name && own.generation == other.generation && self.authority == *authority;
+        if same {
+            self.proof = proof.clone();
+        }
+        same
     }
 
     /// Refuses a request that is not carried at all.
@@ -108,7 +114,7 @@ impl Carrier {
 
     fn record(&self, head: &RequestHead, target: &str) -> Record {
         let mut record = Record::to(&self.proxy, &head.method, &self.authority, path_of(target));
-        record.agent(self.agent.name.as_str());
+        record.agent(self.proof.agent.name.as_str());
         record
     }
 
@@ -153,10 +159,11 @@ impl Carrier {
         // A state may be replaced between decision and fetch; then the decision is taken anew.
         for _ in 0..8 {
             if self.proxy.serial() != self.plan.serial {
-                self.plan = Plan::make(&self.proxy.live(), &self.agent, self.scheme, &self.authority);
+                self.plan = Plan::make(&self.proxy.live(), &self.proof.agent, self.scheme, &self.authority);
             }
-            if !self.plan.agent_alive {
-                return Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed or its token replaced; get a new environment"));
+            if !self.plan.agent_alive || !self.proof.holds(&self.proxy) {
+                let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
+                return Err(ProxyError::new(Code::CredentialUnavailable, message));
             }
             let Some(candidates) = &self.plan.candidates else { return self.without_credential().map(|()| None) };
             let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
@@ -201,7 +208,7 @@ impl Carrier {
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
         let live = self.proxy.live();
-        match live.snapshot.agent(self.agent.name.as_str()) {
+        match live.snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
             Some(now) if live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
@@ -349,17 +356,23 @@ impl Carrier {
         record.opened(verdict, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
         let mut changes = self.proxy.changes();
-        let revoked = async {
+        let changed = async {
             loop {
                 let live = self.proxy.live();
                 let still = match &injected {
-                    Some(i) => still_injected(&live.snapshot, &self.agent, self.scheme, &self.authority, &i.rule),
-                    None => live.snapshot.agent(self.agent.name.as_str()).is_some_and(|a| a.generation == self.agent.generation),
+                    Some(i) => still_injected(&live.snapshot, &self.proof.agent, self.scheme, &self.authority, &i.rule),
+                    None => live.snapshot.agent(self.proof.agent.name.as_str()).is_some_and(|a| a.generation == self.proof.agent.generation),
                 };
                 drop(live);
                 if !still || changes.changed().await.is_err() {
                     return;
                 }
+            }
+        };
+        let revoked = async {
+            tokio::select! {
+                () = changed => {}
+                () = self.proof.ended(&self.proxy) => {}
             }
         };
         let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
@@ -371,7 +384,7 @@ impl Carrier {
         let tls = self.scheme == Scheme::Https;
         let transport = &self.plan.transport;
         if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
-            let key = PoolKey { agent: self.agent.name.as_str().into(), authority: self.authority.clone(), tls };
+            let key = PoolKey { agent: self.proof.agent.name.as_str().into(), authority: self.authority.clone(), tls };
             self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
         }
         if reuse

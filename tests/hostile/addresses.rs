@@ -13,9 +13,19 @@ fn the_proxys_own_listeners_are_refused_by_every_address_that_leads_there() {
         let mut agent = Agent::new(&home, &serve);
         agent.proxy = format!("127.0.0.1:{}", serve.proxy().port()).parse().unwrap();
         for port in [serve.proxy().port(), serve.admin().port()] {
-            for host in
-                ["127.0.0.1", "localhost", "0x7f.1", "2130706433", "0.0.0.0", "127.0.0.2", "127.255.255.254", "[::1]", "[::ffff:127.0.0.1]", "[::]", "[::ffff:0.0.0.0]"]
-            {
+            for host in [
+                "127.0.0.1",
+                "localhost",
+                "0x7f.1",
+                "2130706433",
+                "0.0.0.0",
+                "127.0.0.2",
+                "127.255.255.254",
+                "[::1]",
+                "[::ffff:127.0.0.1]",
+                "[::]",
+                "[::ffff:0.0.0.0]",
+            ] {
                 let (reply, mut stream) = agent.connect(&format!("{host}:{port}"));
                 // An address on which the listener is not open is no listener of ours: then nobody accepts.
                 assert!(matches!(reply.status, 403 | 502), "{listen} {host}:{port}: {reply:?}, then {}", super::rest_of(&mut stream));

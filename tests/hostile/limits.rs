@@ -27,7 +27,8 @@ fn one_agents_connections_tunnels_and_requests_are_counted() {
     one.absolute(absolute).expect_own(503, "overloaded");
     assert_eq!(two.get("openrouter.ai", "/").status, 200, "another agent has places of its own");
     drop(held);
-    let mut tunnel = super::within(super::SECOND, "the places are free again", || Some(connect(&one, "example.net:443")).filter(|(s, _)| *s == 200)).1;
+    let mut tunnel =
+        super::within(super::SECOND, "the places are free again", || Some(connect(&one, "example.net:443")).filter(|(s, _)| *s == 200)).1;
     let (reply, _) = one.connect("example.net:443");
     reply.expect_own(503, "overloaded");
     assert_eq!(connect(&two, "example.net:443").0, 200);

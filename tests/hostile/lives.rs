@@ -73,8 +73,7 @@ fn a_rotated_agents_keep_alive_connections_are_of_no_more_use() {
     let mut inside = second.open("openrouter.ai:443");
     assert_eq!(inside.get("openrouter.ai", "/").status, 200);
     let mut plain = second.dial();
-    let absolute =
-        format!("GET http://openrouter.ai/plain HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {}\r\n\r\n", second.authorization);
+    let absolute = format!("GET http://openrouter.ai/plain HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {}\r\n\r\n", second.authorization);
     plain.write_all(absolute.as_bytes()).unwrap();
     assert_eq!(read_reply(&mut plain, None).unwrap().status, 200);
     let (_, mut bare) = second.connect("openrouter.ai:80");
@@ -114,7 +113,10 @@ fn a_websocket_ends_when_its_decision_would_be_another() {
     let ends: [(&str, &[&[&str]]); 3] = [
         ("the credential is disabled", &[&["credential", "disable", "openrouter"], &["credential", "enable", "openrouter"]]),
         ("the grant is taken back", &[&["agent", "revoke", "default", "openrouter"], &["agent", "grant", "default", "openrouter"]]),
-        ("a narrower credential covers the host", &[&["credential", "add", "narrow", "--allow", "api.openrouter.ai"], &["credential", "remove", "narrow"]]),
+        (
+            "a narrower credential covers the host",
+            &[&["credential", "add", "narrow", "--allow", "api.openrouter.ai"], &["credential", "remove", "narrow"]],
+        ),
     ];
     for (case, [change, back]) in ends.map(|(case, both)| (case, [both[0], both[1]])) {
         let agent = world.agent();
@@ -173,7 +175,12 @@ fn a_denied_host_is_denied_in_plaintext_too() {
         (said["decision"] == "denied").then_some(())
     });
     for port in [80, 443] {
-        let all = raw(&agent, &format!("GET http://example.net:{port}/ HTTP/1.1\r\nHost: example.net:{port}\r\nProxy-Authorization: {{auth}}\r\nConnection: close\r\n\r\n"));
+        let all = raw(
+            &agent,
+            &format!(
+                "GET http://example.net:{port}/ HTTP/1.1\r\nHost: example.net:{port}\r\nProxy-Authorization: {{auth}}\r\nConnection: close\r\n\r\n"
+            ),
+        );
         assert!(all.starts_with("HTTP/1.1 403 ") && all.contains("egress_denied"), "{port}: {all}");
     }
     assert!(world.origin.recorded().is_empty());

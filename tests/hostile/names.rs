@@ -150,7 +150,8 @@ fn trace_is_not_passed_on_by_any_way() {
     world.home.ok_with(&["credential", "add", "plain", "--allow", "example.net:80", "--allow-plaintext"], &crate::support::fresh_key());
     let agent = world.agent();
     super::within(super::SECOND, "felt", || {
-        let reply = agent.absolute("GET http://example.net/ HTTP/1.1\r\nHost: example.net\r\nProxy-Authorization: {auth}\r\nConnection: close\r\n\r\n");
+        let reply =
+            agent.absolute("GET http://example.net/ HTTP/1.1\r\nHost: example.net\r\nProxy-Authorization: {auth}\r\nConnection: close\r\n\r\n");
         (reply.status == 200 && !world.origin.last().values("authorization").is_empty()).then_some(())
     });
     world.origin.forget();

@@ -115,14 +115,26 @@ fn odd_but_sound_requests_arrive_as_one_request_each() {
         ("leading zeros", "POST /2 HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 0003\r\n\r\nabc", "abc"),
         ("a GET with a body", "GET /3 HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 3\r\n\r\nabc", "abc"),
         ("chunked in capitals", "POST /4 HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "abc"),
-        ("extensions and zeros", "POST /5 HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked\r\n\r\n0003;a=\"b;c\"\r\nabc\r\n000\r\n\r\n", "abc"),
+        (
+            "extensions and zeros",
+            "POST /5 HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked\r\n\r\n0003;a=\"b;c\"\r\nabc\r\n000\r\n\r\n",
+            "abc",
+        ),
         (
             "Connection names the framing",
             "POST /6 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: content-length, host\r\nContent-Length: 3\r\n\r\nabc",
             "abc",
         ),
-        ("an Upgrade with a body", "GET /7 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", "abc"),
-        ("an Upgrade to h2c", "GET /8 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n", ""),
+        (
+            "an Upgrade with a body",
+            "GET /7 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
+            "abc",
+        ),
+        (
+            "an Upgrade to h2c",
+            "GET /8 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n",
+            "",
+        ),
     ];
     for (case, request, body) in table {
         world.origin.forget();
@@ -160,9 +172,8 @@ fn trailers_cannot_say_what_only_a_head_may() {
         "X-Key: sk-or-keyhatch-placeholder-ruled",
     ];
     for trailer in bad {
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n{trailer}\r\nX-Sum: 7\r\n\r\n"
-        );
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n{trailer}\r\nX-Sum: 7\r\n\r\n");
         assert_eq!(agent.open("api.example.com:443").ask(request).status, 200, "{trailer}");
         let names: Vec<_> = world.origin.last().trailers.into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["x-sum"], "{trailer}");

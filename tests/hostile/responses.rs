@@ -112,7 +112,11 @@ fn what_came_before_an_answer_was_cut_short_arrives() {
     let table: [(&str, &str, &str); 3] = [
         ("by length", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: last words\n\n", "data: last words\n\n"),
         ("by chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n12\r\ndata: last words\n\n\r\n", "data: last words\n\n"),
-        ("events", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n12\r\ndata: last words\n\n\r\n", "data: last words\n\n"),
+        (
+            "events",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n12\r\ndata: last words\n\n\r\n",
+            "data: last words\n\n",
+        ),
     ];
     let rows: Vec<_> = table.iter().map(|row| row.1).collect();
     let origin = Origin::start(&HOSTS, move |exchange| {
@@ -169,7 +173,8 @@ fn what_speaks_in_the_proxys_name_or_leads_round_it_is_taken_off() {
     let rows = table.iter().map(|field| {
         let field = field.as_bytes();
         let interim = [b"HTTP/1.1 103 Early Hints\r\n", field, b"\r\n\r\n"].concat();
-        [&interim, &b"HTTP/1.1 200 OK\r\nX-Kept: 1\r\nTransfer-Encoding: chunked\r\n"[..], field, b"\r\n\r\n0\r\n", field, b"\r\nX-Sum: 7\r\n\r\n"].concat()
+        [&interim, &b"HTTP/1.1 200 OK\r\nX-Kept: 1\r\nTransfer-Encoding: chunked\r\n"[..], field, b"\r\n\r\n0\r\n", field, b"\r\nX-Sum: 7\r\n\r\n"]
+            .concat()
     });
     let world = scripted(rows.collect());
     for (n, case) in table.iter().enumerate() {
@@ -242,7 +247,9 @@ fn an_early_refusal_of_an_upload_reaches_the_agent() {
     for _ in 0..5 {
         let mut conn = world.agent().open("openrouter.ai:443");
         conn.stream.sock.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-        conn.send("POST /upload HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 10000000\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n");
+        conn.send(
+            "POST /upload HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 10000000\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+        );
         let reply = conn.reply();
         assert_eq!((reply.status, reply.text().as_str()), (413, "big"), "{reply:?}");
         assert_eq!(reply.values("connection"), ["close"], "the agent is told that the connection ends");

@@ -65,7 +65,9 @@ fn a_field_cannot_ask_for_another_method_or_path_than_the_rules_saw() {
             "X-Original-URL: /admin",
             "X-Rewrite-URL: /admin",
         ] {
-            let reply = agent.open(&format!("{host}:443")).ask(format!("POST /v1/x HTTP/1.1\r\nHost: {host}\r\n{field}\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"));
+            let reply = agent
+                .open(&format!("{host}:443"))
+                .ask(format!("POST /v1/x HTTP/1.1\r\nHost: {host}\r\n{field}\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"));
             assert_eq!(reply.status, 200, "{host} {field}: {reply:?}");
             let mut names: Vec<_> = world.origin.last().fields.iter().map(|(n, _)| n.to_ascii_lowercase()).collect();
             names.sort_unstable();
@@ -95,7 +97,9 @@ fn a_placeholder_goes_nowhere_not_even_where_no_credential_is_for() {
         assert_eq!(reply.status, 200, "{field}");
         let head = String::from_utf8_lossy(&world.origin.last().head).to_ascii_lowercase();
         assert!(!head.contains("placeholder"), "{field}: {head}");
-        let plain = format!("GET http://openrouter.ai/ HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {{auth}}\r\nConnection: close\r\n{field}\r\n\r\n");
+        let plain = format!(
+            "GET http://openrouter.ai/ HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {{auth}}\r\nConnection: close\r\n{field}\r\n\r\n"
+        );
         assert_eq!(agent.absolute(&plain).status, 200, "{field}");
         let head = String::from_utf8_lossy(&world.origin.last().head).to_ascii_lowercase();
         assert!(!head.contains("placeholder") && !head.contains("sk-or"), "{field}: {head}");
