@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
 use super::authenticate::Proof;
 use super::connection::{Drain, refuse};
@@ -12,16 +11,17 @@ use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
 use super::filter::ResponseFilter;
 use super::limits::{Counted, Gauge};
 use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outgoing::{Outgoing, path_of, pick};
 use super::record::Record;
 use super::respond::write_error;
 use super::tunnel;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
-use crate::credential::{DEFAULT_AUTH_HEADERS, Material, explicit_name, placeholder_name};
+use crate::credential::Material;
 use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead, write_request};
-use crate::message::{hop_by_hop, scrub};
-use crate::policy::{AgentView, Candidates, Decision, Facts, Pick, Rule, Scheme, still_injected};
+use crate::message::hop_by_hop;
+use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
 use crate::upstream::{PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
 
@@ -51,14 +51,14 @@ struct Plan {
     serial: u64,
     settings: Arc<Settings>,
     transport: Arc<Transport>,
-    candidates: Option<Candidates>,
+    candidates: Result<Option<Candidates>, Denial>,
     agent_alive: bool,
 }
 
 impl Plan {
     fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
         let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
-        let candidates = now.as_ref().and_then(|a| live.snapshot.candidates(a, scheme, authority));
+        let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
         Self {
             serial: live.snapshot.serial(),
             settings: Arc::clone(&live.settings),
@@ -70,9 +70,9 @@ impl Plan {
 }
 
 /// A credential on its way onto a request.
-struct Injected {
-    rule: Arc<Rule>,
-    material: Arc<Material>,
+pub(super) struct Injected {
+    pub(super) rule: Arc<Rule>,
+    pub(super) material: Arc<Material>,
 }
 
 impl Carrier {
@@ -165,7 +165,11 @@ impl Carrier {
                 let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
                 return Err(ProxyError::new(Code::CredentialUnavailable, message));
             }
-            let Some(candidates) = &self.plan.candidates else { return self.without_credential().map(|()| None) };
+            let candidates = match &self.plan.candidates {
+                Ok(Some(candidates)) => candidates,
+                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| None),
+                Err(denial) => return Err(denial.clone().into()),
+            };
             let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
             let (permit, chosen) = match candidates.decide(&facts) {
                 Decision::Inject(permit, chosen) => (permit, chosen),
@@ -202,17 +206,16 @@ impl Carrier {
     }
 
     /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
-    fn without_credential(&self) -> Result<(), ProxyError> {
+    fn without_credential(&self, snapshot: &Snapshot) -> Result<(), ProxyError> {
         if self.scheme == Scheme::Https {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
-        let live = self.proxy.live();
-        match live.snapshot.agent(self.proof.agent.name.as_str()) {
+        match snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
-            Some(_) => live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
+            Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }
 
@@ -275,7 +278,7 @@ impl Carrier {
                 }
                 Ok(End::Upgraded) => {
                     self.note_answer(injected.as_ref(), progress.status);
-                    self.upgraded(half, &mut upstream, ticker, drain, injected, record, progress).await;
+                    self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
                     return Next::Close;
                 }
                 Ok(End::Whole { upstream_again, agent_again }) => {
@@ -336,7 +339,7 @@ impl Carrier {
         Next::Close
     }
 
-    /// What follows a 101 is copied raw, as long as the credential that opened it would still be given.
+    /// What follows a 101 is copied raw, as long as the decision that opened it would still be the same.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
     async fn upgraded<A: Wire + ?Sized>(
         &self,
@@ -344,6 +347,8 @@ impl Carrier {
         upstream: &mut Half<UpstreamStream>,
         ticker: &mut Ticker,
         drain: &mut Drain,
+        head: &RequestHead,
+        outgoing: &Outgoing,
         injected: Option<Injected>,
         record: Record,
         mut progress: Progress,
@@ -358,13 +363,7 @@ impl Carrier {
         let mut changes = self.proxy.changes();
         let changed = async {
             loop {
-                let live = self.proxy.live();
-                let still = match &injected {
-                    Some(i) => still_injected(&live.snapshot, &self.proof.agent, self.scheme, &self.authority, &i.rule),
-                    None => live.snapshot.agent(self.proof.agent.name.as_str()).is_some_and(|a| a.generation == self.proof.agent.generation),
-                };
-                drop(live);
-                if !still || changes.changed().await.is_err() {
+                if !self.still(head, &outgoing.target, injected.as_ref()) || changes.changed().await.is_err() {
                     return;
                 }
             }
@@ -377,6 +376,21 @@ impl Carrier {
         };
         let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
         record.done(verdict, end.word(), &progress);
+    }
+
+    /// Whether a request would still be let pass, with the same credential or without one as before.
+    fn still(&self, head: &RequestHead, target: &str, injected: Option<&Injected>) -> bool {
+        let live = self.proxy.live();
+        let own = &self.proof.agent;
+        let Some(now) = live.snapshot.agent(own.name.as_str()).filter(|now| now.generation == own.generation) else { return false };
+        match (live.snapshot.request(now, self.scheme, &self.authority), injected) {
+            (Ok(Some(candidates)), Some(injected)) => {
+                let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, &candidates) };
+                matches!(candidates.decide(&facts), Decision::Inject(_, chosen) if chosen.rule.id == injected.rule.id)
+            }
+            (Ok(None), None) => self.without_credential(&live.snapshot).is_ok(),
+            _ => false,
+        }
     }
 
     /// A connection to the origin: an idle one of this agent's, or a new one.
@@ -398,71 +412,4 @@ impl Carrier {
         self.proxy.metrics.upstream_connection(false);
         Ok((stream, false))
     }
-}
-
-/// A request as it goes out.
-struct Outgoing {
-    target: String,
-    headers: HeaderMap,
-    upgrade: bool,
-}
-
-impl Outgoing {
-    /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
-    /// agent's can take the credential off.
-    fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
-        let mut headers = head.headers.clone();
-        let stripped = hop_by_hop::strip_request(&mut headers);
-        headers.remove(CONTENT_LENGTH);
-        let mut target = target.to_owned();
-        if let Some(Injected { rule, material }) = injected {
-            hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
-            if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
-                target = without;
-            }
-            if rule.has_path_rules() {
-                hop_by_hop::drop_overrides(&mut headers);
-            }
-            if rule.scrub {
-                scrub::narrow_request(&mut headers);
-            }
-        }
-        hop_by_hop::drop_placeholders(&mut headers);
-        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        headers.insert(HOST, host);
-        if stripped.te_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
-        }
-        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
-        let upgrading = upgrade.is_some() && head.method == Method::GET;
-        if let Some(protocol) = upgrade.filter(|_| upgrading) {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, protocol);
-        }
-        if let Some(Injected { material, .. }) = injected {
-            headers.insert(material.name().clone(), material.value().clone());
-        }
-        Self { target, headers, upgrade: upgrading }
-    }
-}
-
-/// The credential that the agent names, in a field by which that origin is authenticated to.
-fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
-    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
-    let mut placeholder = None;
-    for value in values {
-        if let Some(name) = explicit_name(value.as_bytes()) {
-            return Some(Pick::Explicit(name));
-        }
-        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
-    }
-    placeholder.map(Pick::Placeholder)
-}
-
-/// The path of a request target, without the query.
-fn path_of(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
 }
