@@ -235,6 +235,9 @@ impl Carrier {
             hop_by_hop::drop_placeholders(trailers);
             if let Some(injected) = &injected {
                 hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
+                if injected.rule.has_rules() {
+                    hop_by_hop::drop_overrides(trailers);
+                }
             }
         };
         let settings = Arc::clone(&self.plan.settings);

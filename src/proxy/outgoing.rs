@@ -31,7 +31,7 @@ impl Outgoing {
             if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
                 target = without;
             }
-            if rule.has_path_rules() {
+            if rule.has_rules() {
                 hop_by_hop::drop_overrides(&mut headers);
             }
             if rule.scrub {
