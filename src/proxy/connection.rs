@@ -299,7 +299,7 @@ impl Connection {
             self.carrier = Some(Carrier::new(&self.proxy, proof, Scheme::Http, authority));
         }
         let Some(carrier) = &mut self.carrier else { return false };
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let target = Target::path_and_query(uri);
         matches!(carrier.carry(&mut self.half, &mut self.ticker, &mut self.drain, head, &target).await, Next::Again)
     }
 }

@@ -149,10 +149,10 @@ fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> R
         _ => return Err(misdirected("the Host field")),
     }
     match &head.target {
-        Target::Origin(uri) => Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned()),
+        Target::Origin(uri) => Ok(Target::path_and_query(uri)),
         Target::Asterisk => Ok("*".to_owned()),
         Target::Absolute(uri) if uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|a| same(a.as_str())) => {
-            Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+            Ok(Target::path_and_query(uri))
         }
         Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
     }
