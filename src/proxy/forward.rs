@@ -232,7 +232,8 @@ impl Carrier {
             match fetched {
                 Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
                 Err(_) if self.proxy.serial() != self.plan.serial => {}
-                Err(Unavailable { reason: "superseded", .. }) => tokio::task::yield_now().await,
+                // The source is replaced a moment before the state is.
+                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(self.plan.serial).await,
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
                     let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
