@@ -220,9 +220,11 @@ impl State {
             {
                 tracing::warn!("listeners changed in the configuration: they are opened at the next start");
             }
+            // All that can fail comes before anything changes, or the next reload would find nothing new.
+            let stored = self.store.load().map_err(failed)?;
             current.config = config;
             let live = self.proxy.live();
-            self.put_in_force(&current, &self.store.load().map_err(failed)?, Some(Arc::new(transport)), &live);
+            self.put_in_force(&current, &stored, Some(Arc::new(transport)), &live);
             self.record("serve.reload", "configuration");
         }
         self.take_store(&mut current, true)
