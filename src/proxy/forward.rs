@@ -18,7 +18,7 @@ use super::wire::{Half, Wire};
 use crate::audit::Verdict;
 use crate::credential::Material;
 use crate::host::Authority;
-use crate::message::h1::{Framing, RequestHead, write_request};
+use crate::message::h1::{Framing, RequestHead, Target, write_request};
 use crate::message::hop_by_hop;
 use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
 use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
@@ -115,7 +115,11 @@ impl Carrier {
 
     /// Refuses a request that is not carried at all.
     pub(super) async fn refuse<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, error: ProxyError) {
-        let record = self.record(head, "");
+        let asked = match &head.target {
+            Target::Origin(uri) | Target::Absolute(uri) => Target::path_and_query(uri),
+            Target::Authority(_) | Target::Asterisk => String::new(),
+        };
+        let record = self.record(head, &asked);
         let id = record.id();
         record.failed(&error, &Progress::default());
         refuse(half, &error, id, &head.method).await;
