@@ -15,8 +15,10 @@ use crate::credential::Material;
 use crate::message::h1::{Framing, ResponseHead};
 use crate::message::scrub::{BodyScrubber, Decoding, ScrubError, ScrubTable};
 
-/// What is held back goes on after the origin has been silent for so long: a constant, so that it tells nothing.
-const PAUSE: Duration = Duration::from_millis(5);
+/// What is held back goes on after the origin has been silent for so long: a constant, so that it tells nothing, and
+/// longer than a round trip or a lost packet, so that no gap that the network makes lets half a secret out. Whole events
+/// and whole lines wait for nothing.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The filter of one response.
 pub(super) struct ResponseFilter {

@@ -5,6 +5,7 @@ mod addresses;
 mod limits;
 mod lives;
 mod names;
+mod pauses;
 mod requests;
 mod responses;
 mod rules;
