@@ -27,7 +27,7 @@ pub mod policy;
 pub mod process;
 pub mod proxy;
 pub mod random;
-// pub mod server;
+pub mod server;
 pub mod session;
 pub mod store;
 pub mod telemetry;

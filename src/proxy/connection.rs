@@ -11,7 +11,7 @@ use super::error::{Code, ProxyError};
 use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
 use super::limits::Counted;
-use super::live::{Live, Proxy, Seen};
+use super::live::{Live, Proxy, Seen, Settings};
 use super::record::Record;
 use super::respond::write_error;
 use super::stream::ClientStream;
@@ -48,12 +48,11 @@ pub(super) fn drain(proxy: &Proxy) -> Drain {
 /// Reads the next request's head. Between requests `idle` counts, from the first byte on `[timeouts] request_head`.
 pub(super) async fn next_head<A: Wire + ?Sized>(
     half: &mut Half<A>,
-    live: &Live,
+    settings: &Settings,
     idle: std::time::Duration,
     ticker: &mut Ticker,
     drain: &mut Drain,
 ) -> Awaited {
-    let settings = &live.settings;
     let begun = Instant::now();
     let mut first_byte = (!half.input.is_empty()).then_some(begun);
     let mut scanned = 0;
@@ -122,10 +121,10 @@ impl Connection {
     async fn run(mut self) {
         let mut known = false;
         loop {
-            let live = self.proxy.live();
+            let settings = Arc::clone(&self.proxy.live().settings);
             // Nobody has proved anything yet: a silent connection is not kept for long.
-            let idle = if known { live.settings.idle } else { live.settings.request_head };
-            let head = match next_head(&mut self.half, &live, idle, &mut self.ticker, &mut self.drain).await {
+            let idle = if known { settings.idle } else { settings.request_head };
+            let head = match next_head(&mut self.half, &settings, idle, &mut self.ticker, &mut self.drain).await {
                 Awaited::Head(head) => head,
                 Awaited::Closed => return,
                 Awaited::Refused(error) => {
@@ -135,6 +134,8 @@ impl Connection {
                     return refuse(&mut self.half, &error, id, &Method::GET).await;
                 }
             };
+            // The state of this moment, not of when the waiting began: a token may have been replaced meanwhile.
+            let live = self.proxy.live();
             match &head.target {
                 Target::Authority(target) => {
                     let target = target.clone();
@@ -205,8 +206,8 @@ impl Connection {
         None
     }
 
-    /// 407. The connection stays open for another try (RFC 9110 15.5.8) where nothing else came with this one.
-    /// Says whether it does.
+    /// Answers 407. The connection stays open for another try (RFC 9110 15.5.8) where nothing else came with this
+    /// one; says whether it does.
     async fn demand_proof(&mut self, record: Record, method: &Method, keep: bool) -> bool {
         let error = ProxyError::new(
             Code::ProxyAuthRequired,

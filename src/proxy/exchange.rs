@@ -34,7 +34,7 @@ pub(super) struct Asked<'a> {
     /// The connection to the agent ends after the answer.
     pub(super) close: bool,
     /// Fields of the agent's that are dropped from its trailers too.
-    pub(super) drop_trailers: &'a dyn Fn(&mut HeaderMap),
+    pub(super) drop_trailers: &'a (dyn Fn(&mut HeaderMap) + Send + Sync),
     /// How long nothing may come from either side.
     pub(super) idle: Duration,
     /// How many bytes of a next request are taken in meanwhile.
@@ -183,7 +183,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                 self.release_held()?;
                 continue;
             }
-            if self.long_reported && ticker.poll_at(self.last + self.asked.idle, cx) {
+            if ticker.poll_at(self.last + self.asked.idle, cx) {
                 return Poll::Ready(Err(Fail::Idle));
             }
             return Poll::Pending;

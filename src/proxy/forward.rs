@@ -10,7 +10,7 @@ use super::error::{Code, ProxyError};
 use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
 use super::filter::ResponseFilter;
 use super::limits::{Counted, Gauge};
-use super::live::{Live, Proxy, Seen, Transport};
+use super::live::{Live, Proxy, Seen, Settings, Transport};
 use super::record::Record;
 use super::respond::write_error;
 use super::tunnel;
@@ -44,18 +44,27 @@ pub(super) struct Carrier {
     path: Option<(Arc<Transport>, Arc<Slot>)>,
 }
 
-/// What policy said when it was asked last, and of which state that was.
+/// What policy said when it was asked last, and what of that state a request needs. It does not hold the state
+/// itself: an idle connection keeps no old one alive.
 struct Plan {
-    live: Arc<Live>,
+    serial: u64,
+    settings: Arc<Settings>,
+    transport: Arc<Transport>,
     candidates: Option<Candidates>,
     agent_alive: bool,
 }
 
 impl Plan {
-    fn make(live: Arc<Live>, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
+    fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
         let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
         let candidates = now.as_ref().and_then(|a| live.snapshot.candidates(a, scheme, authority));
-        Self { live, candidates, agent_alive: now.is_some() }
+        Self {
+            serial: live.snapshot.serial(),
+            settings: Arc::clone(&live.settings),
+            transport: Arc::clone(&live.transport),
+            candidates,
+            agent_alive: now.is_some(),
+        }
     }
 }
 
@@ -67,7 +76,7 @@ struct Injected {
 
 impl Carrier {
     pub(super) fn new(proxy: &Arc<Proxy>, agent: Arc<AgentView>, scheme: Scheme, authority: Authority) -> Self {
-        let plan = Plan::make(proxy.live(), &agent, scheme, &authority);
+        let plan = Plan::make(&proxy.live(), &agent, scheme, &authority);
         let gauge = proxy.counts.agent(&agent.name);
         Self { proxy: Arc::clone(proxy), agent, gauge, scheme, authority, plan, path: None }
     }
@@ -113,7 +122,7 @@ impl Carrier {
         target: &str,
     ) -> Next {
         let mut record = self.record(&head, target);
-        let place = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.live.settings.ceilings);
+        let place = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings);
         let decided = match place {
             Some(_) => self.decide(&head, target, &mut record).await,
             None => Err(ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon")),
@@ -143,8 +152,8 @@ impl Carrier {
     async fn decide(&mut self, head: &RequestHead, target: &str, record: &mut Record) -> Result<Option<Injected>, ProxyError> {
         // A state may be replaced between decision and fetch; then the decision is taken anew.
         for _ in 0..8 {
-            if self.proxy.serial() != self.plan.live.snapshot.serial() {
-                self.plan = Plan::make(self.proxy.live(), &self.agent, self.scheme, &self.authority);
+            if self.proxy.serial() != self.plan.serial {
+                self.plan = Plan::make(&self.proxy.live(), &self.agent, self.scheme, &self.authority);
             }
             if !self.plan.agent_alive {
                 return Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed or its token replaced; get a new environment"));
@@ -154,7 +163,9 @@ impl Carrier {
             let (permit, chosen) = match candidates.decide(&facts) {
                 Decision::Inject(permit, chosen) => (permit, chosen),
                 Decision::Deny(denial) => {
-                    denial.credential.iter().for_each(|name| drop(record.credential(name)));
+                    if let Some(name) = &denial.credential {
+                        record.credential(name);
+                    }
                     if denial.code == crate::policy::DenialCode::Unavailable {
                         self.proxy.metrics.credential_failure("disabled_or_broken");
                     }
@@ -162,7 +173,7 @@ impl Carrier {
                 }
             };
             record.credential(&chosen.rule.name);
-            if self.plan.live.settings.deny_without_audit && !self.proxy.audit.healthy() {
+            if self.plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
                 return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
             }
             let fetched = match self.proxy.source.fetch(&permit) {
@@ -171,7 +182,7 @@ impl Carrier {
             };
             match fetched {
                 Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
-                Err(_) if self.proxy.serial() != self.plan.live.snapshot.serial() => {}
+                Err(_) if self.proxy.serial() != self.plan.serial => {}
                 Err(Unavailable { reason: "superseded", .. }) => tokio::task::yield_now().await,
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
@@ -189,11 +200,12 @@ impl Carrier {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
-        match self.plan.live.snapshot.agent(self.agent.name.as_str()) {
+        let live = self.proxy.live();
+        match live.snapshot.agent(self.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if self.plan.live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
-            Some(_) => self.plan.live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
+            Some(now) if live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(_) => live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }
 
@@ -215,7 +227,7 @@ impl Carrier {
                 hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
             }
         };
-        let settings = Arc::clone(&self.plan.live.settings);
+        let settings = Arc::clone(&self.plan.settings);
         let asked = Asked {
             method: &head.method,
             version: head.version,
@@ -327,7 +339,7 @@ impl Carrier {
         mut progress: Progress,
     ) {
         let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
-        let settings = Arc::clone(&self.plan.live.settings);
+        let settings = Arc::clone(&self.plan.settings);
         let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
             return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
         };
@@ -354,7 +366,7 @@ impl Carrier {
     /// A connection to the origin: an idle one of this agent's, or a new one.
     async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), ProxyError> {
         let tls = self.scheme == Scheme::Https;
-        let transport = &self.plan.live.transport;
+        let transport = &self.plan.transport;
         if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
             let key = PoolKey { agent: self.agent.name.as_str().into(), authority: self.authority.clone(), tls };
             self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));

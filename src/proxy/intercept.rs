@@ -112,9 +112,8 @@ async fn requests<A: Wire + ?Sized>(
     mut drain: Drain,
 ) {
     loop {
-        let live = proxy.live();
-        let idle = live.settings.idle;
-        let head = match next_head(half, &live, idle, &mut ticker, &mut drain).await {
+        let settings = Arc::clone(&proxy.live().settings);
+        let head = match next_head(half, &settings, settings.idle, &mut ticker, &mut drain).await {
             Awaited::Head(head) => head,
             Awaited::Closed => break,
             Awaited::Refused(error) => {
@@ -125,7 +124,6 @@ async fn requests<A: Wire + ?Sized>(
                 return refuse(half, &error, id, &Method::GET).await;
             }
         };
-        drop(live);
         let target = match checked_target(&head, carrier, names_agree) {
             Ok(target) => target,
             Err(error) => return carrier.refuse(half, &head, error).await,

@@ -15,7 +15,7 @@ pub struct Counts {
 
 /// Three counters.
 #[derive(Default)]
-pub struct Gauge {
+pub(super) struct Gauge {
     connections: AtomicUsize,
     requests: AtomicUsize,
     tunnels: AtomicUsize,

@@ -127,7 +127,10 @@ impl Proxy {
     /// Puts another state in force: from the next request on, inside open tunnels too.
     pub fn replace(&self, live: Live) {
         let serial = live.snapshot.serial();
-        self.live.store(Arc::new(live));
+        let old = self.live.swap(Arc::new(live));
+        if !Arc::ptr_eq(&old.transport, &self.live.load().transport) {
+            old.transport.pool.clear();
+        }
         self.changed.send_replace(serial);
     }
 

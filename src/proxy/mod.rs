@@ -19,6 +19,6 @@ mod tunnel;
 mod wire;
 
 pub(crate) use connection::serve;
-pub use limits::Counts;
-pub use live::{Live, Proxy, ProxyParts, Settings, Transport};
+pub use limits::{Ceilings, Counts};
+pub use live::{Live, Proxy, ProxyParts, Seen, Settings, Transport};
 pub(crate) use stream::ClientStream;

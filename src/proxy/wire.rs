@@ -150,7 +150,7 @@ impl<S: Wire + ?Sized> Half<S> {
     /// Reads once, into the own buffer; `0` is the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.make_room();
-        pin!((&mut *self.io).read_buf(&mut self.input.data)).poll(cx)
+        pin!(self.io.read_buf(&mut self.input.data)).poll(cx)
     }
 
     /// Reads once without holding a buffer while nothing comes; `0` is the end.

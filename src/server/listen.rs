@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::state::State;
+use super::stopped;
 use crate::config::{Config, ListenAddr};
 use crate::proxy::{ClientStream, serve};
 use crate::tls::{ListenerTls, ListenerTlsError};
@@ -183,7 +184,7 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|s| *s) => return,
+            () = stopped(&mut stop) => return,
         };
         let Ok((stream, _)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -213,7 +214,7 @@ async fn accept_unix(listener: UnixListener, state: Arc<State>, mut stop: watch:
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|s| *s) => return,
+            () = stopped(&mut stop) => return,
         };
         match accepted {
             Ok((stream, _)) => drop(tokio::spawn(serve(Arc::clone(state.proxy()), ClientStream::Unix(stream)))),

@@ -1,5 +1,6 @@
 //! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
 
+mod checkpoints;
 mod listen;
 mod ops;
 mod state;
@@ -18,6 +19,7 @@ use crate::home::Home;
 use crate::proxy::Proxy;
 use crate::vault::local::LocalStore;
 
+pub use checkpoints::{StoreCheckpoints, audit_key};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
 pub use state::{CA_ITEM, ReloadError, State};
@@ -100,9 +102,15 @@ async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
                 Arc::clone(&state).flush_usage().await;
                 state.settle_ca();
             }
-            _ = stop.wait_for(|s| *s) => return,
+            () = stopped(&mut stop) => return,
         }
     }
+}
+
+/// Completes when the server stops.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone.
+    let _ = stop.wait_for(|s| *s).await;
 }
 
 impl Running {

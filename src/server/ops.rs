@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::listen::{Bound, Listening};
 use super::state::State;
-use super::{ListenError, StartError};
+use super::{ListenError, StartError, stopped};
 use crate::admin::http::{AdminHttp, AdminToken, Readiness};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{AdminOps, ErrorCode, Info, Minted, OpError, Token};
@@ -70,7 +70,7 @@ impl AdminOps for Ops {
             tls_listen: self.tls_listen.clone(),
             advertise: self.state.advertise(),
             ca_pem: self.state.ca_pem(),
-            home: self.state.home().path().display().to_string(),
+            home: self.state.home().dir().display().to_string(),
             pid: std::process::id(),
             variables: agent.map(|a| self.variables(a)).transpose()?.unwrap_or_default(),
         })
@@ -123,9 +123,7 @@ pub(super) fn serve_admin(
 ) -> Result<(), StartError> {
     let ops = Arc::new(Ops::new(state, listening));
     let socket = AdminSocket::bind(&state.home().admin_sock()).map_err(|e| ListenError::Admin(e.to_string()))?;
-    let stopped = |mut stop: watch::Receiver<bool>| async move {
-        let _ = stop.wait_for(|s| *s).await;
-    };
+    let stopped = |mut stop: watch::Receiver<bool>| async move { stopped(&mut stop).await };
     tasks.spawn(socket.serve(Arc::clone(&ops) as _, Arc::clone(state.runs()), stopped(stop.subscribe())));
     if let Some(listener) = listening.admin.take() {
         let token = state.admin_token_file().map(|f| read_token(&f)).transpose()?;

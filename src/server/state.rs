@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::ServerOptions;
-use super::usage::UsageBook;
+use super::checkpoints::{StoreCheckpoints, audit_key};
+use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
 use crate::audit::{AuditEvent, ChangeRecord};
 use crate::clock;
 use crate::config::Config;
-use crate::home::{self, Home};
+use crate::home::{self, Home, Mode};
 use crate::host::Host;
 use crate::policy::{Egress, Snapshot};
 use crate::proxy::{Ceilings, Live, Proxy, ProxyParts, Settings, Transport};
@@ -79,7 +81,7 @@ impl State {
         let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
         let metrics = Arc::new(Metrics::new(config.admin.token_file.is_some()));
         let options = AuditOptions { max_size: config.audit.max_size, keep: config.audit.keep };
-        let audit = AuditLog::open(&home.audit(), store.audit_log_key().map_err(failed)?, options, Arc::clone(&store) as _)
+        let audit = AuditLog::open(&home.audit(), audit_key(&store).map_err(failed)?, options, Arc::new(StoreCheckpoints(Arc::clone(&store))))
             .map_err(|e| super::StartError::Audit(e.to_string()))?;
         let audit = Arc::new(audit);
         let lost = Arc::clone(&audit);
@@ -88,7 +90,7 @@ impl State {
         usage.follow(&stored.roster);
         name_metrics(&metrics, &stored);
         let (vault, resolver) = (Arc::new(vault), Arc::new(Resolver::system()));
-        let session_key = Arc::new(store.session_signing_key());
+        let session_key = Arc::new(SessionKey::new(Zeroizing::new(*store.session_key().bytes())));
         let transport = transport(&config, &leaves, &resolver, &own_listeners)?;
         let live = Live {
             snapshot: Snapshot::compile(&stored.roster, egress(&config), 1),
@@ -264,7 +266,8 @@ impl State {
         let live = self.proxy.live();
         let broken_now = stored.roster.credentials.iter().filter(|c| c.broken.is_some()).count();
         let broken_then = live.snapshot.rules().filter(|r| r.unavailable == Some("does_not_open")).count();
-        broken_now == broken_then && stored.roster.agents.iter().all(|a| live.snapshot.agent(a.name.as_str()).is_some())
+        broken_now == broken_then
+            && stored.roster.agents.iter().all(|a| live.snapshot.agent(a.name.as_str()).is_some())
             && stored.roster.agents.len() == live.snapshot.agent_count()
     }
 
@@ -296,14 +299,14 @@ impl State {
     pub(super) fn settle_ca(&self) {
         let pem = self.ca_pem();
         if std::fs::read_to_string(self.home.ca()).is_ok_and(|written| written != pem) {
-            let _ = home::write_public(&self.home.ca(), pem.as_bytes());
+            let _ = home::write_atomic(&self.home.ca(), pem.as_bytes(), Mode::Public);
         }
     }
 
     /// Writes down when agents and credentials were last in use.
     pub(super) async fn flush_usage(self: Arc<Self>) {
         let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
-        let (credentials, agents) = self.usage.take();
+        let Taken { credentials, agents } = self.usage.take();
         if credentials.is_empty() && agents.is_empty() {
             return;
         }
@@ -333,7 +336,8 @@ fn load_ca(store: &LocalStore, home: &Home) -> Result<CaState, ReloadError> {
     let ca = CaState::from_secret(&secret).map_err(failed)?;
     let pem = ca.anchors_pem(clock::now());
     if std::fs::read_to_string(home.ca()).ok().as_deref() != Some(pem.as_str()) {
-        home::write_public(&home.ca(), pem.as_bytes()).map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))?;
+        home::write_atomic(&home.ca(), pem.as_bytes(), Mode::Public)
+            .map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))?;
     }
     Ok(ca)
 }
@@ -372,10 +376,7 @@ fn settings(config: &Config) -> Settings {
         tls: config.timeouts.tls,
         idle: config.timeouts.idle,
         head_bytes: limits.head_bytes.min(agent.head_bytes),
-        ceilings: Ceilings {
-            all: [limits.connections, limits.requests, limits.tunnels],
-            agent: [agent.connections, agent.requests, agent.tunnels],
-        },
+        ceilings: Ceilings { all: [limits.connections, limits.requests, limits.tunnels], agent: [agent.connections, agent.requests, agent.tunnels] },
         deny_without_audit: config.audit.deny_on_failure,
     }
 }

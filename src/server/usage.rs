@@ -20,6 +20,14 @@ pub(super) struct UsageBook {
     agents: ArcSwap<HashMap<AgentName, Arc<Cell>>>,
 }
 
+/// Times in seconds since 1970.
+pub(super) struct Taken {
+    /// When each was last used, and what the origin answered.
+    pub(super) credentials: Vec<(CredentialId, i64, u16)>,
+    /// When each was last seen.
+    pub(super) agents: Vec<(AgentName, i64)>,
+}
+
 #[derive(Default)]
 struct Cell {
     /// Seconds since 1970; 0 where nothing is to be written.
@@ -52,13 +60,13 @@ impl UsageBook {
         }
     }
 
-    /// What was seen since the last call: credentials with the origin's last status, and agents; times in seconds since 1970.
-    pub(super) fn take(&self) -> (Vec<(CredentialId, i64, u16)>, Vec<(AgentName, i64)>) {
+    /// What was seen since the last call.
+    pub(super) fn take(&self) -> Taken {
         let seen = |cell: &Cell| Some(cell.at.swap(0, Ordering::Acquire)).filter(|&at| at != 0);
         let credentials = self.credentials.load();
         let agents = self.agents.load();
         let used = credentials.iter().filter_map(|(id, c)| seen(c).map(|at| (*id, at, c.status.load(Ordering::Relaxed))));
-        (used.collect(), agents.iter().filter_map(|(name, c)| seen(c).map(|at| (name.clone(), at))).collect())
+        Taken { credentials: used.collect(), agents: agents.iter().filter_map(|(name, c)| seen(c).map(|at| (name.clone(), at))).collect() }
     }
 }
 

@@ -65,6 +65,15 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Closes every idle connection: the settings they were made under are gone.
+    pub fn clear(&self) {
+        for (_, slot) in self.slots.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            slot.lock().clear();
+        }
+    }
+}
+
 impl Slot {
     /// An idle connection that is still of use: the one used last.
     #[must_use]

@@ -1,0 +1,203 @@
+//! The keys of an unlocked store, and how each kind of row is sealed, authenticated and laid out.
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::manifest::{CredentialMeta, Digest, Manifest, associated};
+use super::terms;
+use crate::agent::{AgentName, TokenDigest};
+use crate::credential::{CredentialId, Secret, Source, Terms};
+use crate::envelope::{Encoder, Header, Key, Purpose, SealError, open, seal};
+use crate::store::{Field, Row, Table};
+
+/// Rows of `meta`.
+pub(super) const KEY_RECORD: &str = "key-record";
+pub(super) const MANIFEST: &str = "manifest";
+pub(super) const CHECKPOINT: &str = "audit-checkpoint";
+pub(super) const ITEM_PREFIX: &str = "item/";
+
+/// The keys of an unlocked store.
+pub(super) struct Keys {
+    pub(super) header: Header,
+    /// The header as it is stored: another one means that the store was sealed anew.
+    pub(super) record: Vec<u8>,
+    dek: Key,
+    row: Key,
+}
+
+/// Which of a credential's two values.
+#[derive(Clone, Copy)]
+pub(super) enum Slot {
+    Current,
+    Previous,
+}
+
+/// What a usage row is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    Credential(CredentialId),
+    Agent(AgentName),
+}
+
+/// When something was last used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) at: Option<i64>,
+    pub(super) status: Option<u16>,
+}
+
+impl Subject {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Credential(_) => "credential",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Credential(id) => &id.0,
+            Self::Agent(name) => name.as_str().as_bytes(),
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn new(header: Header, dek: Key) -> Self {
+        let row = dek.subkey(Purpose::RowMac);
+        Self { record: header.encode(), header, dek, row }
+    }
+
+    pub(super) fn session_key(&self) -> Key {
+        self.dek.subkey(Purpose::SessionToken)
+    }
+
+    fn seal(&self, associated: &[u8], plain: &[u8]) -> Vec<u8> {
+        seal(&self.dek, crate::random::bytes(), associated, plain)
+    }
+
+    pub(super) fn seal_secret(&self, meta: &CredentialMeta, slot: Slot, secret: &Secret) -> Vec<u8> {
+        self.seal(&associated_with(meta.id, version(meta, slot), &meta.source, &meta.terms, slot), secret.expose())
+    }
+
+    pub(super) fn open_secret(&self, meta: &CredentialMeta, slot: Slot, sealed: &[u8]) -> Result<Secret, SealError> {
+        let plain = open(&self.dek, &associated_with(meta.id, version(meta, slot), &meta.source, &meta.terms, slot), sealed)?;
+        Ok(Secret::from_opened(&plain))
+    }
+
+    /// The same for the current value, from what the roster knows.
+    pub(super) fn open_current(&self, id: CredentialId, version: u64, source: &Source, terms: &Terms, sealed: &[u8]) -> Result<Secret, SealError> {
+        open(&self.dek, &associated_with(id, version, source, terms, Slot::Current), sealed).map(|plain| Secret::from_opened(&plain))
+    }
+
+    pub(super) fn seal_manifest(&self, manifest: &Manifest) -> Vec<u8> {
+        self.seal(&associated(&self.header.store_id), &manifest.encode())
+    }
+
+    pub(super) fn open_manifest(&self, sealed: &[u8]) -> Option<Manifest> {
+        let plain = open(&self.dek, &associated(&self.header.store_id), sealed).ok()?;
+        Manifest::decode(&plain).ok()
+    }
+
+    pub(super) fn seal_item(&self, name: &str, plain: &Secret) -> Vec<u8> {
+        self.seal(&Encoder::new("keyhatch/item").text(name).finish(), plain.expose())
+    }
+
+    pub(super) fn open_item(&self, name: &str, sealed: &[u8]) -> Result<Secret, SealError> {
+        open(&self.dek, &Encoder::new("keyhatch/item").text(name).finish(), sealed).map(|plain| Secret::from_opened(&plain))
+    }
+
+    /// Whether the last column of a row is the MAC over the others.
+    pub(super) fn mac_holds(&self, table: Table, row: &Row) -> bool {
+        let Some((mac, fields)) = row.split_last() else { return false };
+        mac.as_blob().is_some_and(|mac| self.row.mac_is(&row_bytes(table, fields), mac))
+    }
+
+    fn with_mac(&self, table: Table, mut row: Row) -> Row {
+        let mac = self.row.mac(&row_bytes(table, &row));
+        row.push(Field::blob(&mac));
+        row
+    }
+
+    pub(super) fn agent_row(&self, name: &AgentName, generation: u64, token: &TokenDigest, created_at: i64) -> Row {
+        let row = vec![Field::text(name.as_str()), Field::Int(generation.cast_signed()), Field::blob(token.as_bytes()), Field::Int(created_at)];
+        self.with_mac(Table::Agents, row)
+    }
+
+    pub(super) fn grant_row(&self, agent: &AgentName, credential: CredentialId, granted_at: i64) -> Row {
+        self.with_mac(Table::Grants, vec![Field::text(agent.as_str()), Field::blob(&credential.0), Field::Int(granted_at)])
+    }
+
+    pub(super) fn usage_row(&self, subject: &Subject, usage: Usage) -> Row {
+        let number = |n: Option<i64>| n.map_or(Field::Null, Field::Int);
+        let row = vec![Field::text(subject.kind()), Field::blob(subject.key()), number(usage.at), number(usage.status.map(i64::from))];
+        self.with_mac(Table::Usage, row)
+    }
+
+    /// The audit log's last known `seq` and `mac`.
+    pub(super) fn checkpoint_value(&self, seq: u64, mac: &[u8; 32]) -> Vec<u8> {
+        let body = Encoder::new("keyhatch/audit-checkpoint").bytes(&self.header.store_id).number(seq).bytes(mac).finish();
+        [&seq.to_be_bytes()[..], mac, &self.row.mac(&body)].concat()
+    }
+
+    pub(super) fn open_checkpoint(&self, value: &[u8]) -> Option<(u64, [u8; 32])> {
+        let (seq, rest) = value.split_first_chunk::<8>()?;
+        let (mac, _) = rest.split_first_chunk::<32>()?;
+        let seq = u64::from_be_bytes(*seq);
+        let body = Encoder::new("keyhatch/audit-checkpoint").bytes(&self.header.store_id).number(seq).bytes(mac).finish();
+        (rest.len() == 64 && self.row.mac_is(&body, &rest[32..])).then_some((seq, *mac))
+    }
+}
+
+/// The row of a credential. Everything but the sealed values is in the manifest as well.
+pub(super) fn credential_row(meta: &CredentialMeta, sealed: &[u8], previous: Option<&[u8]>) -> Row {
+    let mut row = vec![Field::blob(&meta.id.0), Field::text(meta.name.as_str()), Field::Int(meta.version.cast_signed())];
+    row.append(&mut terms::columns(&meta.terms));
+    row.extend([
+        Field::text(&terms::encode_source(&meta.source)),
+        Field::text(&meta.fingerprint),
+        Field::Int(meta.created_at),
+        meta.rotated_at.map_or(Field::Null, Field::Int),
+        Field::blob(sealed),
+        previous.map_or(Field::Null, Field::blob),
+    ]);
+    row
+}
+
+/// The digest of a whole row, for the manifest.
+pub(super) fn digest(table: Table, row: &[Field]) -> Digest {
+    Sha256::digest(row_bytes(table, row)).into()
+}
+
+/// The fingerprint of a secret: the first 8 hex digits of its HMAC under a key of the store.
+pub(super) fn fingerprint(key: &Secret, secret: &Secret) -> Option<String> {
+    let key: Zeroizing<[u8; 32]> = Zeroizing::new(key.expose().try_into().ok()?);
+    Some(Key::from_bytes(*key).mac(secret.expose())[..4].iter().map(|b| format!("{b:02x}")).collect())
+}
+
+fn version(meta: &CredentialMeta, slot: Slot) -> u64 {
+    match (slot, &meta.previous) {
+        (Slot::Previous, Some(previous)) => previous.version,
+        _ => meta.version,
+    }
+}
+
+fn associated_with(id: CredentialId, version: u64, source: &Source, terms: &Terms, slot: Slot) -> Vec<u8> {
+    let mut out = Encoder::new("keyhatch/credential");
+    out.byte(slot as u8).bytes(&id.0).number(version).text(&terms::encode_source(source));
+    terms::encode(&mut out, terms);
+    out.finish()
+}
+
+/// Type and content of every field, so that no change of either goes unseen.
+fn row_bytes(table: Table, row: &[Field]) -> Vec<u8> {
+    let mut out = Encoder::new("keyhatch/row");
+    out.text(table.name());
+    out.list(row, |e, field| match field {
+        Field::Null => e.byte(0),
+        Field::Int(value) => e.byte(1).signed(*value),
+        Field::Text(bytes) => e.byte(2).bytes(bytes),
+        Field::Blob(bytes) => e.byte(3).bytes(bytes),
+    });
+    out.finish()
+}
