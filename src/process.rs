@@ -8,11 +8,16 @@ pub fn harden() {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::debug!("core dumps cannot be switched off: {error}");
     }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::debug!("the process stays open to ptrace: {error}");
-    }
+    hide_memory();
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::debug!("the limit of open descriptors stays {:?}: {error}", limit.current);
+    }
+}
+
+/// Lets no other process of the same user read this one's memory. Unlike limits this is not handed on to a child.
+pub fn hide_memory() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::debug!("the process stays open to ptrace: {error}");
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::ConfigError;
 use super::reader::{Item, Table, read_document};
-use crate::credential::{PathRules, Presentation};
+use crate::credential::{CredentialName, PathRules, Presentation, placeholder};
 use crate::host::HostPattern;
 
 /// The files, in the order in which help texts name them.
@@ -83,6 +83,13 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     all().iter().flat_map(|p| p.placeholders.iter().map(|v| v.variable.as_str()).chain(p.hide_variables.iter().map(String::as_str)))
 }
 
+/// What `run` and `env` set for credentials: each is its name and its provider's. The same at every run.
+#[must_use]
+pub fn placeholders<'a>(credentials: impl Iterator<Item = (&'a CredentialName, Option<&'a str>)>) -> Vec<(String, String)> {
+    let known = credentials.filter_map(|(name, provider)| Some((name, find(provider?)?)));
+    known.flat_map(|(name, p)| p.placeholders.iter().map(|v| (v.variable.clone(), placeholder(&v.prefix, name)))).collect()
+}
+
 fn read(name: &'static str, text: &str) -> Result<Provider, ConfigError> {
     let file = format!("policy/providers/{name}.toml");
     read_document(Path::new(&file), text, |t| {
@@ -100,7 +107,7 @@ fn read(name: &'static str, text: &str) -> Result<Provider, ConfigError> {
                 i.parse("an https URL", |s| if s.starts_with("https://") { Ok(s.to_owned()) } else { Err("a key goes over TLS only") })
             })?,
             test_headers: t.or("test_headers", Vec::new(), |i| i.tables(test_header))?,
-            placeholders: t.required("placeholder", |i| i.tables(placeholder))?,
+            placeholders: t.required("placeholder", |i| i.tables(placeholder_variable))?,
             hide_variables: t.or("hide_variables", Vec::new(), words)?,
         })
     })
@@ -124,7 +131,7 @@ fn test_header(t: &Table<'_, '_>) -> Result<(HeaderName, HeaderValue), ConfigErr
     Ok((name, value))
 }
 
-fn placeholder(t: &Table<'_, '_>) -> Result<PlaceholderVariable, ConfigError> {
+fn placeholder_variable(t: &Table<'_, '_>) -> Result<PlaceholderVariable, ConfigError> {
     Ok(PlaceholderVariable { variable: t.required("variable", word)?, prefix: t.required("prefix", word)? })
 }
 
@@ -147,7 +154,7 @@ fn word(i: &Item<'_, '_>) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::{CredentialName, contains_marker, placeholder};
+    use crate::credential::contains_marker;
     use crate::host::Authority;
 
     #[test]
@@ -175,9 +182,18 @@ mod tests {
     fn placeholders_carry_prefix_marker_and_name() {
         let p = find("openrouter").expect("shipped");
         let name = CredentialName::parse(p.name).expect("a name");
-        let text = placeholder(&p.placeholders[0].prefix, &name);
-        assert_eq!((p.placeholders[0].variable.as_str(), text.as_str()), ("OPENROUTER_API_KEY", "sk-or-keyhatch-placeholder-openrouter"));
-        assert!(contains_marker(text.as_bytes()));
+        let github = CredentialName::parse("github").expect("a name");
+        let all = placeholders([(&name, Some(p.name)), (&github, Some("github")), (&name, None), (&name, Some("none"))].into_iter());
+        let plain: Vec<(&str, &str)> = all.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            plain,
+            [
+                ("OPENROUTER_API_KEY", "sk-or-keyhatch-placeholder-openrouter"),
+                ("GITHUB_TOKEN", "ghp_keyhatch-placeholder-github"),
+                ("GH_TOKEN", "github_pat_keyhatch-placeholder-github")
+            ]
+        );
+        assert!(all.iter().all(|(_, v)| contains_marker(v.as_bytes())));
         assert!(variables().any(|v| v == "GOOGLE_API_KEY") && variables().any(|v| v == "GH_TOKEN"));
     }
 

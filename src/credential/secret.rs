@@ -24,7 +24,7 @@ pub enum SecretError {
     #[error("the secret is longer than 64 KiB")]
     TooLong,
     /// Under 16 bytes.
-    #[error("the secret is shorter than 16 bytes; give --allow-weak if it is meant so")]
+    #[error("the secret has fewer than 16 bytes; give --allow-weak if it is meant so")]
     Weak,
 }
 

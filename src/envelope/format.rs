@@ -215,11 +215,10 @@ mod tests {
     fn what_was_written_is_read_and_nothing_else() {
         let bytes =
             Encoder::new("t").flag(true).number(7).signed(-7).text("ä").option(None::<u8>, |e, _| e).list(&[1_u8, 2], |e, v| e.byte(*v)).finish();
-        let read = |bytes: &[u8]| -> Result<(bool, u64, i64, String, Option<u8>, Vec<u8>), DecodeError> {
+        let read = |bytes: &[u8]| {
             let mut d = Decoder::new(bytes, "t")?;
             let out = (d.flag()?, d.number()?, d.signed()?, d.text()?.to_owned(), d.option(Decoder::byte)?, d.list(Decoder::byte)?);
-            d.finish()?;
-            Ok(out)
+            d.finish().map(|()| out)
         };
         assert_eq!(read(&bytes), Ok((true, 7, -7, "ä".to_owned(), None, vec![1, 2])));
         for end in 0..bytes.len() {

@@ -35,7 +35,7 @@ impl Home {
         Self::locate_in(option, &crate::environment::var)
     }
 
-    fn locate_in(option: Option<&Path>, env: &unlock::Env) -> Result<Self, HomeError> {
+    fn locate_in(option: Option<&Path>, env: &unlock::Env<'_>) -> Result<Self, HomeError> {
         let usual = base(env, "XDG_DATA_HOME", ".local/share").map(|b| b.join("keyhatch"));
         let named = option.map(Path::to_owned).or_else(|| env("KEYHATCH_HOME").map(PathBuf::from));
         let dir = named.or_else(|| usual.clone()).ok_or(HomeError::Nowhere)?;
@@ -126,7 +126,7 @@ impl Home {
         self.key_file_in(&crate::environment::var)
     }
 
-    fn key_file_in(&self, env: &unlock::Env) -> Result<PathBuf, HomeError> {
+    fn key_file_in(&self, env: &unlock::Env<'_>) -> Result<PathBuf, HomeError> {
         let dir = base(env, "XDG_CONFIG_HOME", ".config").ok_or(HomeError::Nowhere)?.join("keyhatch");
         if self.default {
             return Ok(dir.join("key"));
@@ -138,7 +138,7 @@ impl Home {
 }
 
 /// A base directory of the XDG specification, which says that a relative one is to be ignored.
-fn base(env: &unlock::Env, variable: &str, below_home: &str) -> Option<PathBuf> {
+fn base(env: &unlock::Env<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |p: PathBuf| p.is_absolute().then_some(p);
     let named = env(variable).map(PathBuf::from).and_then(absolute);
     named.or_else(|| env("HOME").map(PathBuf::from).and_then(absolute).map(|h| h.join(below_home)))

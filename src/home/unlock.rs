@@ -13,9 +13,9 @@ use super::key_file::read_key_file;
 use crate::credential::Secret;
 use crate::envelope::{SealedBy, UnlockKey};
 
-pub(super) type Env = dyn Fn(&str) -> Option<OsString>;
+pub(super) type Env<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 /// Asks at the terminal, without echo; `None` where there is no terminal.
-type Prompt = dyn Fn(&str) -> Option<Secret>;
+type Prompt<'a> = dyn Fn(&str) -> Option<Secret> + 'a;
 
 pub(super) const READ_PASSPHRASE: &str = "read the passphrase file";
 const MAX_LEN: usize = 64 * 1024;
@@ -61,7 +61,7 @@ impl UnlockSources {
         ask_twice(store, &ask)
     }
 
-    fn unlock_in(&self, store: &Path, sealed: &SealedBy, env: &Env, prompt: &Prompt) -> Result<UnlockKey, HomeError> {
+    fn unlock_in(&self, store: &Path, sealed: &SealedBy, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
         let mismatch = |source_name: String, given| HomeError::Mismatch { store: store.to_owned(), sealed: sealed.clone(), source_name, given };
         match (self.passphrase(env)?, sealed) {
             (Some(found), SealedBy::Passphrase) => Ok(UnlockKey::Passphrase(found.passphrase)),
@@ -77,14 +77,14 @@ impl UnlockSources {
         }
     }
 
-    fn new_passphrase_in(&self, store: &Path, env: &Env, prompt: &Prompt) -> Result<UnlockKey, HomeError> {
+    fn new_passphrase_in(&self, store: &Path, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
         match self.passphrase(env)? {
             Some(found) => Ok(UnlockKey::Passphrase(found.passphrase)),
             None => ask_twice(store, prompt),
         }
     }
 
-    fn passphrase(&self, env: &Env) -> Result<Option<Found>, HomeError> {
+    fn passphrase(&self, env: &Env<'_>) -> Result<Option<Found>, HomeError> {
         let from_file = |path: &Path, name: String| read_passphrase(path).map(|passphrase| Some(Found { passphrase, source: name }));
         if let Some(path) = &self.passphrase_file {
             return from_file(path, format!("--passphrase-file {}", path.display()));
@@ -120,7 +120,7 @@ fn checked(passphrase: Secret, source: &str) -> Result<Secret, HomeError> {
     }
 }
 
-fn ask_twice(store: &Path, prompt: &Prompt) -> Result<UnlockKey, HomeError> {
+fn ask_twice(store: &Path, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
     let none = || HomeError::NoSource(store.to_owned());
     let first = checked(prompt(&format!("New passphrase for {}: ", store.display())).ok_or_else(none)?, "the terminal")?;
     let second = prompt("The same again: ").ok_or_else(none)?;
@@ -231,7 +231,7 @@ mod tests {
         let prompt = move |_: &str| answers.borrow_mut().pop().map(|t| Secret::from_opened(t.as_bytes()));
         let none = |_: &str| None;
         let sources = UnlockSources::default();
-        let mut ask = || sources.new_passphrase_in(Path::new(STORE), &none, &prompt);
+        let ask = || sources.new_passphrase_in(Path::new(STORE), &none, &prompt);
         assert!(matches!(ask(), Ok(UnlockKey::Passphrase(p)) if p.expose() == b"c"));
         assert!(matches!(ask(), Err(HomeError::Differ)));
         assert!(matches!(ask(), Err(HomeError::NoSource(_))));

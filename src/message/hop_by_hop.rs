@@ -42,7 +42,7 @@ pub struct Hop {
 /// Takes the fields of one connection and all `Proxy-*` fields off a request, or off its trailers.
 pub fn strip_request(fields: &mut HeaderMap) -> Hop {
     let hop = strip_connection(fields);
-    remove(fields, |name| spelled(name).starts_with("proxy-"));
+    remove(fields, is_proxy);
     hop
 }
 
@@ -50,11 +50,9 @@ pub fn strip_request(fields: &mut HeaderMap) -> Hop {
 /// `Proxy-*` fields but `Proxy-Status`, and a `Proxy-Status` that speaks in this proxy's name.
 pub fn strip_response(fields: &mut HeaderMap) -> Hop {
     let hop = strip_connection(fields);
-    remove(fields, |name| {
-        let name = spelled(name);
-        name == "alt-svc" || (name.starts_with("proxy-") && name != "proxy-status")
-    });
-    let status: Vec<HeaderName> = fields.keys().filter(|name| spelled(name) == "proxy-status").cloned().collect();
+    let is_status = |name: &HeaderName| same(name.as_str(), "proxy-status");
+    remove(fields, |name| same(name.as_str(), "alt-svc") || (is_proxy(name) && !is_status(name)));
+    let status: Vec<HeaderName> = fields.keys().filter(|name| is_status(name)).cloned().collect();
     for name in status {
         retain_values(fields, &name, |value| !is_ours(value.as_bytes()));
     }
@@ -99,10 +97,9 @@ fn is_ours(value: &[u8]) -> bool {
 /// Drops the agent's own values of every field by which the origin can be authenticated to: `auth_headers`, and the
 /// `field` that the credential goes into. Names are compared in any spelling, also with `_` for `-`. For trailers, too.
 pub fn drop_agent_auth(fields: &mut HeaderMap, auth_headers: &[impl AsRef<str>], field: &HeaderName) {
-    let field = spelled(field);
     remove(fields, |name| {
-        let name = spelled(name);
-        name == field || auth_headers.iter().any(|auth| spell(auth.as_ref()) == name)
+        let name = name.as_str();
+        same(name, field.as_str()) || auth_headers.iter().any(|auth| same(name, auth.as_ref()))
     });
 }
 
@@ -118,7 +115,7 @@ pub fn drop_placeholders(fields: &mut HeaderMap) {
 /// Drops the fields that would make an origin serve another method or path than the rules were asked about.
 /// Called for credentials with rules.
 pub fn drop_overrides(fields: &mut HeaderMap) {
-    remove(fields, |name| OVERRIDES.contains(&spelled(name).as_str()));
+    remove(fields, |name| OVERRIDES.iter().any(|listed| same(name.as_str(), listed)));
 }
 
 /// Takes query parameters off a request target whose name (percent-decoded, case aside, `_` as `-`) is in `names`, with
@@ -127,8 +124,8 @@ pub fn drop_overrides(fields: &mut HeaderMap) {
 pub fn strip_auth_query(target: &str, names: &[impl AsRef<str>]) -> Option<String> {
     let (path, query) = target.split_once('?')?;
     let listed = |parameter: &str| {
-        let name = spell(&String::from_utf8_lossy(&percent_decoded(parameter.split('=').next().unwrap_or_default())));
-        names.iter().any(|listed| spell(listed.as_ref()) == name)
+        let name = percent_decoded(parameter.split('=').next().unwrap_or_default());
+        names.iter().any(|listed| same(&name, listed.as_ref()))
     };
     let mut kept = String::with_capacity(query.len());
     let mut dropped = false;
@@ -169,13 +166,14 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     out
 }
 
-/// A name in the one spelling in which names are compared here: lower case, `-` for `_`.
-fn spell(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+/// Whether two names are the same in any spelling: case aside, with `_` as `-`.
+fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
+    let spelled = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.as_ref().iter().map(spelled).eq(other.as_ref().iter().map(spelled))
 }
 
-fn spelled(name: &HeaderName) -> String {
-    spell(name.as_str())
+fn is_proxy(name: &HeaderName) -> bool {
+    name.as_str().get(..6).is_some_and(|prefix| same(prefix, "proxy-"))
 }
 
 fn remove(fields: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {

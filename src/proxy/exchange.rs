@@ -222,10 +222,13 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
             }
         }
         self.watch_agent(cx)?;
+        let full = self.upstream.output.pending() >= HIGH_WATER;
         match self.upstream.poll_send(cx) {
             // The origin may have answered before it closed: its answer is still to be read.
             Poll::Ready(Err(_)) => self.write_failed = true,
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+            // There is room again, and nobody else would wake the reading side.
+            Poll::Ready(Ok(())) => moved |= full,
+            Poll::Pending => {}
         }
         Ok(moved)
     }
@@ -256,9 +259,11 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
             }
             moved = true;
         }
+        let full = self.agent.output.pending() >= HIGH_WATER;
         match self.agent.poll_send(cx) {
             Poll::Ready(Err(_)) => Err(Fail::Agent("the agent closed its connection within the answer")),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
+            Poll::Ready(Ok(())) => Ok(moved | full),
+            Poll::Pending => Ok(moved),
         }
     }
 
@@ -288,6 +293,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         let upgrade = head.headers.get(http::header::UPGRADE).cloned();
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
+        head.reason = self.filter.reason(head.reason);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use tokio::time::Sleep;
@@ -41,6 +42,17 @@ impl ResponseFilter {
     pub(super) fn head(&mut self, headers: &mut HeaderMap) {
         if let Some(table) = &self.table {
             self.head_hits += table.scrub_headers(headers) as u64;
+        }
+    }
+
+    /// A reason phrase, which an origin may choose too.
+    pub(super) fn reason(&mut self, reason: Bytes) -> Bytes {
+        match self.table.as_ref().and_then(|t| t.scrub_header(&reason)) {
+            Some(masked) => {
+                self.head_hits += 1;
+                masked.into()
+            }
+            None => reason,
         }
     }
 

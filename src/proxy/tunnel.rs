@@ -111,9 +111,12 @@ impl Direction {
             }
             moved = true;
         }
+        let blocked = !to.output.is_empty();
         if let Poll::Ready(sent) = to.poll_send(cx) {
             sent?;
             to.output.release();
+            // There is room again, and nobody else would wake the reading side.
+            moved |= blocked;
             if self.ended && !self.closed && Pin::new(&mut *to.io).poll_shutdown(cx).is_ready() {
                 self.closed = true;
                 moved = true;

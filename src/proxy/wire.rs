@@ -101,8 +101,9 @@ impl Input {
 }
 
 impl Output {
+    /// Whether all has been sent. What TLS still holds has not.
     pub(super) fn is_empty(&self) -> bool {
-        self.written == self.data.len()
+        self.written == self.data.len() && !self.unflushed
     }
 
     pub(super) fn pending(&self) -> usize {

@@ -17,7 +17,6 @@ use crate::admin::{AdminOps, ErrorCode, Info, Minted, OpError, Token};
 use crate::agent::AgentName;
 use crate::clock;
 use crate::config::provider;
-use crate::credential::{CredentialName, placeholder};
 use crate::session::{self, Claims, SessionKind};
 
 /// The longest session.
@@ -42,6 +41,11 @@ impl Ops {
         Self { state: Arc::clone(state), listen, tls_listen: addresses.tls.map(|a| format!("https://{a}")) }
     }
 
+    /// Holds a `run`'s session as long as this proxy runs: for a proxy of `run`'s own, where no socket holds it.
+    pub fn hold(&self, minted: &Minted) {
+        self.state.runs().hold(minted.id);
+    }
+
     fn generation(&self, agent: &AgentName) -> Result<u64, OpError> {
         let live = self.state.proxy().live();
         let view = live.snapshot.agent(agent.as_str());
@@ -52,15 +56,9 @@ impl Ops {
     fn variables(&self, agent: &AgentName) -> Result<Vec<(String, String)>, OpError> {
         self.generation(agent)?;
         let live = self.state.proxy().live();
-        let view = live.snapshot.agent(agent.as_str()).cloned();
-        let granted = view.iter().flat_map(|v| v.granted_rules()).filter_map(|rule| Some((provider::find(rule.provider.as_deref()?)?, &rule.name)));
-        Ok(granted.flat_map(|(provider, name)| placeholders(provider, name)).collect())
+        let rules = live.snapshot.agent(agent.as_str()).into_iter().flat_map(|view| view.granted_rules());
+        Ok(provider::placeholders(rules.map(|rule| (&rule.name, rule.provider.as_deref()))))
     }
-}
-
-/// The variables that a provider's clients read, with the placeholder of a credential.
-fn placeholders(provider: &provider::Provider, name: &CredentialName) -> Vec<(String, String)> {
-    provider.placeholders.iter().map(|v| (v.variable.clone(), placeholder(&v.prefix, name))).collect()
 }
 
 impl AdminOps for Ops {

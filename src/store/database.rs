@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::Backup;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, TransactionBehavior, params_from_iter};
 
+use super::connect::{connect, connect_immutable, has_log, on_read_only_disk};
 use super::error::DatabaseError;
 use super::record::{Field, Row, Table};
 use super::replace::{rename_new, sync_directory};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, Migration, SCHEMA};
-
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open store file.
 pub struct Database {
@@ -43,15 +41,29 @@ impl Database {
         Self::settled(connection, path)
     }
 
-    /// Opens a file whose schema may be older: see [`Database::migrate`].
+    /// Opens a file whose schema may be older: see [`Database::migrate`]. On a read-only disk
+    /// the file is opened for reading only.
     ///
     /// # Errors
     /// [`DatabaseError`]: `Missing`, `Newer`, `Damaged` where its frame is not a store's, or what the system refused.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let length = fs::metadata(path).map_err(|e| DatabaseError::io(path, &e))?.len();
+        let length = match fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(DatabaseError::Missing(path.to_owned())),
+            other => other.map_err(|e| DatabaseError::io(path, &e))?.len(),
+        };
         if length == 0 {
             return Err(DatabaseError::damaged(path, "it is empty"));
         }
+        match Self::open_with(path, connect) {
+            // Nobody can write here; what is there can be read, if no log goes with it.
+            Err(error @ (DatabaseError::ReadOnly(_) | DatabaseError::Io { .. })) if on_read_only_disk(path) && !has_log(path) => {
+                Self::open_with(path, connect_immutable).map_err(|_| error)
+            }
+            other => other,
+        }
+    }
+
+    fn open_with(path: &Path, connect: impl FnOnce(&Path) -> Result<Connection, DatabaseError>) -> Result<Self, DatabaseError> {
         let db = Self::settled(connect(path)?, path)?;
         let schema = db.schema()?;
         if let Some(fault) = db.run(|c| schema::fault(c, schema))? {
@@ -92,9 +104,9 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`], also where another file has taken this one's place.
     pub fn data_version(&self) -> Result<i64, DatabaseError> {
-        let meta = fs::metadata(&self.path).map_err(|e| DatabaseError::io(&self.path, &e))?;
-        if (meta.dev(), meta.ino()) != self.inode {
-            return Err(DatabaseError::Io { path: self.path.clone(), why: "another file was put in its place; start again".to_owned() });
+        if !fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode) {
+            let why = "it was removed, or another file was put in its place, while this keyhatch had it open: start again".to_owned();
+            return Err(DatabaseError::Io { path: self.path.clone(), why });
         }
         self.run(|c| c.pragma_query_value(None, "data_version", |r| r.get(0)))
     }
@@ -144,11 +156,8 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] where the check cannot be made.
     pub fn integrity(&self) -> Result<Vec<String>, DatabaseError> {
-        let lines = self.run(|c| {
-            let mut statement = c.prepare("PRAGMA integrity_check(20)")?;
-            let lines = statement.query_map([], |r| r.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>();
-            lines
-        })?;
+        let lines: Vec<String> =
+            self.run(|c| c.prepare("PRAGMA integrity_check(20)")?.query_map([], |r| r.get::<_, String>(0))?.collect::<Result<_, _>>())?;
         Ok(lines.into_iter().flat_map(|l| l.lines().map(str::to_owned).collect::<Vec<_>>()).filter(|l| l != "ok").collect())
     }
 
@@ -322,26 +331,6 @@ impl Transaction<'_> {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, DatabaseError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let settle = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        for (option, on) in [
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-        ] {
-            connection.set_db_config(option, on)?;
-        }
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")?;
-        connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
-        Ok(connection)
-    };
-    settle().map_err(|e| DatabaseError::sqlite(path, &e))
-}
-
 /// The path with something at its end: `store.db` and `.v1.bak` make `store.db.v1.bak`.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -353,5 +342,37 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn remove_with_log(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let _ = fs::remove_file(with_suffix(path, suffix));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_read_only_disk_the_file_is_still_read() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("a %?#b.db");
+        Database::create(&path).expect("made").close().expect("closed");
+        let mut db = Database::open_with(&path, connect_immutable).expect("opens");
+        assert_eq!(db.schema().expect("reads"), SCHEMA);
+        let (rows, error) = db.read().expect("reads").scan(Table::Agents);
+        assert!(rows.is_empty() && error.is_none());
+        let text = db.write().err().or_else(|| db.write().ok()?.insert(Table::Meta, &[Field::text("a"), Field::blob(b"b")]).err());
+        let text = text.expect("refused").to_string();
+        assert!(text.contains("read-only") && text.contains("b.db"), "{text}");
+        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1, "nothing was put beside it");
+    }
+
+    #[test]
+    fn the_connection_has_its_settings() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("store.db");
+        Database::create(&path).expect("made").close().expect("closed");
+        let db = Database::open(&path).expect("opens");
+        let number = |name: &str| db.run(|c| c.pragma_query_value(None, name, |r| r.get::<_, i64>(0))).expect("reads");
+        assert_eq!((number("synchronous"), number("secure_delete"), number("cell_size_check"), number("busy_timeout")), (2, 1, 1, 5000));
+        let mode: String = db.run(|c| c.pragma_query_value(None, "journal_mode", |r| r.get(0))).expect("reads");
+        assert_eq!(mode, "wal");
     }
 }

@@ -54,6 +54,22 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// The same error told of another path: for a file that stands in for what the operator named.
+    #[must_use]
+    pub fn at(self, path: &Path) -> Self {
+        let path = path.to_owned();
+        match self {
+            Self::Missing(_) => Self::Missing(path),
+            Self::Exists(_) => Self::Exists(path),
+            Self::Damaged { what, .. } => Self::Damaged { path, what },
+            Self::Newer { found, .. } => Self::Newer { path, found },
+            Self::ReadOnly(_) => Self::ReadOnly(path),
+            Self::Full(_) => Self::Full(path),
+            Self::Busy { what, .. } => Self::Busy { path, what },
+            Self::Io { why, .. } => Self::Io { path, why },
+        }
+    }
+
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.into() }
     }
@@ -62,7 +78,6 @@ impl DatabaseError {
         match error.kind() {
             std::io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(path.to_owned()),
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full(path.to_owned()),
-            std::io::ErrorKind::NotFound => Self::Missing(path.to_owned()),
             std::io::ErrorKind::AlreadyExists => Self::Exists(path.to_owned()),
             _ => Self::Io { path: path.to_owned(), why: error.to_string() },
         }
@@ -73,6 +88,8 @@ impl DatabaseError {
         match error.sqlite_error_code() {
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(owned),
             Some(ErrorCode::DiskFull) => Self::Full(owned),
+            // The log's index needs a few pages of its own, for which SQLite gives no better reason.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => Self::Full(owned),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path: owned, what: "try again" },
             Some(ErrorCode::CannotOpen) => Self::Io { path: owned, why: cannot_open(path) },
             Some(ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => Self::Io { path: owned, why: error.to_string() },
@@ -83,9 +100,18 @@ impl DatabaseError {
     }
 }
 
+/// Whether less is left on the file's disk than SQLite needs to begin.
+fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).or_else(|_| rustix::fs::statvfs(directory(path))).is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) < 64 * 1024)
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// SQLite does not say why it cannot open; the likeliest reasons, told apart by a look at the directory.
 fn cannot_open(path: &Path) -> String {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory(path);
     match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK) {
         Ok(()) => "SQLite cannot open it".to_owned(),
         Err(e) => format!("it cannot be opened, since {} cannot be written: {e}", directory.display()),

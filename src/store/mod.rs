@@ -4,6 +4,7 @@
 //! WAL, `synchronous = FULL`, `secure_delete`; after each commit the log is written back and cut to nothing, so that
 //! no committed frame lies in a file whose damage SQLite would take for the end of the log.
 
+mod connect;
 mod database;
 mod error;
 mod record;

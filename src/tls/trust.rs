@@ -115,7 +115,7 @@ impl SystemStore {
     }
 
     /// Its certificates. What cannot be read is a warning: one bad file must not take the others away.
-    fn certificates(&self, warnings: &mut Vec<String>) -> Vec<CertificateDer<'static>> {
+    pub fn certificates(&self, warnings: &mut Vec<String>) -> Vec<CertificateDer<'static>> {
         let mut all = Vec::new();
         let bundle = self.bundle.as_deref().map(|file| rustls_native_certs::load_certs_from_paths(Some(file), None));
         let directories = self.directories.iter().map(|dir| rustls_native_certs::load_certs_from_paths(None, Some(dir)));

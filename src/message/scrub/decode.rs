@@ -144,7 +144,8 @@ impl Layer {
             Coding::Gzip => Codec::Gzip { inflate: Decompress::new_gzip(15), between: true },
             Coding::Deflate => Codec::Deflate { inflate: None, head: None, ended: false },
             Coding::Brotli => {
-                let state = BrotliState::new(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
+                // Strict: RFC 7932 windows only (16 MiB), not the large ones of another format.
+                let state = BrotliState::new_strict(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
                 Codec::Brotli { state: Box::new(state), begun: false, ended: false }
             }
             Coding::Zstd => {

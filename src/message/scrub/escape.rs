@@ -113,9 +113,12 @@ fn hex<const N: usize>(data: &[u8], at: usize) -> Option<Result<u32, ()>> {
 mod tests {
     use super::*;
 
+    /// A text, what its first escape may stand for, and how long that is.
+    type Row<'a> = (&'a [u8], &'a [&'a [u8]], usize);
+
     #[test]
     fn readings() {
-        let table: [(&[u8], &[&[u8]], usize); 12] = [
+        let table: [Row<'_>; 12] = [
             (b"%41!", &[b"A"], 3),
             (b"%e9!", &[b"\xe9"], 3),
             (b"\\/!", &[b"/"], 2),

@@ -39,6 +39,11 @@ const fn values() -> [[u8; 256]; 3] {
     table
 }
 
+/// Whether a byte is of an alphabet that encodes: base64's hold the hex digits too.
+pub(super) fn encodes(byte: u8) -> bool {
+    VALUES[usize::from(BASE64)][usize::from(byte)] != FOREIGN
+}
+
 /// One place of a form: the set of bytes that may stand there.
 #[derive(Clone, Copy, Zeroize)]
 pub(super) struct Unit {

@@ -9,10 +9,12 @@
 //!
 //! The tables hold pieces of the secret, so they are wiped on drop, which no general multi-string matcher does.
 
+use std::collections::BTreeSet;
+
 use zeroize::{Zeroize, Zeroizing};
 
 use super::escape::{self, Escape};
-use super::form::Form;
+use super::form::{self, Form};
 
 /// The length of a window: the longest tail of an escape and a gram.
 const WINDOW: usize = TAIL + GRAM;
@@ -44,9 +46,9 @@ pub(super) struct Matcher {
     seen: Zeroizing<Vec<u64>>,
     /// In order of hash.
     grams: Zeroizing<Vec<Gram>>,
-    /// Whether an occurrence may begin with a byte.
-    first: Zeroizing<[bool; 256]>,
-    /// Whether a byte matches a unit of any form.
+    /// Which forms begin with a byte, one bit each.
+    first: Zeroizing<[u16; 256]>,
+    /// Whether a byte may be a unit of any form.
     any: Zeroizing<[bool; 256]>,
 }
 
@@ -60,17 +62,17 @@ struct Attempt {
 }
 
 impl Matcher {
-    /// The matcher of all forms of `parts`, none of which is empty.
+    /// The matcher of all forms of `parts`, none of which is empty; there are at most three.
     pub(super) fn new(parts: &[&[u8]]) -> Self {
         let forms: Vec<Form> = parts.iter().flat_map(|part| Form::all(part)).collect();
         let shortest = forms.iter().map(|f| f.units().len()).min().unwrap_or_default();
         let longest = forms.iter().map(|f| f.units().len()).max().unwrap_or_default() * LONGEST_ESCAPE;
-        let mut first = Zeroizing::new([false; 256]);
+        let mut first = Zeroizing::new([0; 256]);
         let mut any = Zeroizing::new([false; 256]);
         for byte in 0..=u8::MAX {
             let at = usize::from(byte);
-            first[at] = escape::introduces(byte) || forms.iter().any(|f| f.units()[0].matches(byte));
-            any[at] = forms.iter().flat_map(Form::units).any(|u| u.matches(byte));
+            first[at] = forms.iter().rev().fold(0, |bits, form| bits << 1 | u16::from(form.units()[0].matches(byte)));
+            any[at] = form::encodes(byte) || parts.iter().any(|part| part.contains(&byte));
         }
         let stride = (shortest + 1).saturating_sub(WINDOW).min(WIDEST);
         let (seen, grams) = if stride == 0 { Default::default() } else { tables(&forms, stride) };
@@ -145,13 +147,18 @@ impl Matcher {
         })
     }
 
-    /// Tries every form at `start`; says whether the end of the data cut one off.
+    /// Tries the forms that may begin at `start`; says whether the end of the data cut one off.
     fn try_at(&self, data: &[u8], start: usize, found: &mut impl FnMut(usize, usize)) -> bool {
-        if !self.first[usize::from(data[start])] {
-            return false;
+        let mut forms = self.first[usize::from(data[start])];
+        if escape::introduces(data[start]) {
+            forms |= match escape::read(data, start) {
+                Escape::None => 0,
+                Escape::Cut => u16::MAX,
+                Escape::Read(one, two) => std::iter::once(one).chain(two).fold(0, |bits, reading| bits | self.first[usize::from(reading.bytes()[0])]),
+            };
         }
         let mut cut = false;
-        for form in &self.forms {
+        for (_, form) in self.forms.iter().enumerate().filter(|(index, _)| forms >> index & 1 != 0) {
             let attempt = attempt(form, data, start);
             cut |= attempt.cut;
             if let Some(end) = attempt.end {
@@ -162,13 +169,19 @@ impl Matcher {
     }
 }
 
-/// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed.
+/// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed,
+/// in order of units, so that ways which meet again are followed once.
 fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
     let units = form.units();
     let mut result = Attempt::default();
-    let mut others: Vec<(usize, usize)> = Vec::new();
+    let mut others: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut place = Some((0, start));
-    while let Some((unit, at)) = place.take().or_else(|| others.pop()) {
+    loop {
+        if !others.is_empty() {
+            others.extend(place.take());
+            place = others.pop_first();
+        }
+        let Some((unit, at)) = place.take() else { break };
         if unit == units.len() {
             result.end = result.end.max(Some(at));
             continue;

@@ -91,7 +91,6 @@ impl Scanner {
         gone.extend_from_slice(&self.gone[self.gone.len() - old..]);
         gone.extend_from_slice(&pending[pending.len() - fresh..]);
         self.release(pending);
-        self.next = 0;
         self.gone = gone;
     }
 }

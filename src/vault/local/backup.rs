@@ -36,17 +36,18 @@ impl LocalStore {
             return Err(DatabaseError::Exists(to.to_owned()).into());
         }
         let partial = with_suffix(to, &format!(".partial-{}", u64::from_be_bytes(crate::random::bytes())));
-        self.lock().db.copy_to(&partial)?;
+        self.lock().db.copy_to(&partial).map_err(|e| e.at(to))?;
         let check = || -> Result<(), StoreError> {
             let mut copy = Database::open(&partial)?;
             let faults = super::snapshot::read(&copy.read()?, &self.keys)?.faults;
-            if faults != self.lock().read(&self.keys)?.faults {
+            let lines = copy.integrity()?;
+            if faults != self.lock().read(&self.keys)?.faults || !lines.is_empty() {
                 return Err(StoreError::damaged(&partial, "the copy is not what was copied"));
             }
             copy.publish(to)?;
             Ok(())
         };
-        check().inspect_err(|_| remove_with_log(&partial))
+        check().inspect_err(|_| remove_with_log(&partial)).map_err(|e| e.at(to))
     }
 
     /// Checks everything: SQLite's own structure, every row, and that every secret and item opens.

@@ -111,8 +111,8 @@ impl StoreError {
         let path = path.to_owned();
         match self {
             Self::Unlock { sealed, why, .. } => Self::Unlock { path, sealed, why },
-            Self::Damaged { what, .. } | Self::Database(DatabaseError::Damaged { what, .. }) => Self::Database(DatabaseError::Damaged { path, what }),
-            Self::Database(DatabaseError::Newer { found, .. }) => Self::Database(DatabaseError::Newer { path, found }),
+            Self::Damaged { what, .. } => Self::Damaged { path, what },
+            Self::Database(error) => Self::Database(error.at(&path)),
             other => other,
         }
     }

@@ -1,5 +1,7 @@
 //! What is kept beside credentials: sealed items, the audit log's key and checkpoint, and usage.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -11,7 +13,7 @@ use super::{LocalStore, checked};
 use crate::agent::AgentName;
 use crate::credential::{CredentialId, Secret};
 use crate::envelope::Key;
-use crate::store::{Field, Table};
+use crate::store::{Field, Table, Transaction};
 
 pub(super) const AUDIT_KEY: &str = "audit-key";
 pub(super) const FINGERPRINT_KEY: &str = "fingerprint-key";
@@ -59,16 +61,10 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError`]
     pub fn save_audit_checkpoint(&self, seq: u64, mac: [u8; 32]) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        let highest = inner.highest;
-        let tx = inner.db.write()?;
-        snapshot::refuse_unreadable(&tx, &checked(&tx, &self.keys, highest)?)?;
-        tx.delete(Table::Meta, &[("name", Field::text(CHECKPOINT))])?;
-        tx.insert(Table::Meta, &[Field::text(CHECKPOINT), Field::Blob(self.keys.checkpoint_value(seq, &mac))])?;
-        snapshot::read(&tx, &self.keys)?;
-        tx.commit()?;
-        let _ = inner.db.checkpoint();
-        Ok(())
+        self.note(|tx, _| {
+            tx.delete(Table::Meta, &[("name", Field::text(CHECKPOINT))])?;
+            Ok(tx.insert(Table::Meta, &[Field::text(CHECKPOINT), Field::Blob(self.keys.checkpoint_value(seq, &mac))])?)
+        })
     }
 
     /// The last kept `seq` and `mac` of the audit log; `None` before the first.
@@ -90,27 +86,32 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError`]
     pub fn record_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.note(|tx, before| {
+            let mut newest: HashMap<Subject, Usage> = HashMap::new();
+            let credentials = batch.credentials.iter().map(|(id, at, status)| (Subject::Credential(*id), at.as_second(), *status));
+            let agents = batch.agents.iter().map(|(name, at)| (Subject::Agent(name.clone()), at.as_second(), None));
+            for (subject, at, status) in credentials.chain(agents).filter(|(subject, ..)| knows(before, subject)) {
+                let usage = newest.entry(subject.clone()).or_insert_with(|| before.usage.get(&subject).copied().unwrap_or_default());
+                if usage.at.is_none_or(|known| known <= at) {
+                    *usage = Usage { at: Some(at), status: status.or(usage.status) };
+                }
+            }
+            newest.iter().try_for_each(|(subject, usage)| put_usage(tx, &self.keys, subject, *usage))
+        })
+    }
+
+    /// Writes rows that are not in the manifest: read and check all, apply, read and check all again, commit.
+    fn note(&self, apply: impl FnOnce(&Transaction<'_>, &Snapshot) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let highest = inner.highest;
         let tx = inner.db.write()?;
         let before = checked(&tx, &self.keys, highest)?;
         snapshot::refuse_unreadable(&tx, &before)?;
-        let mut newest: std::collections::HashMap<Subject, Usage> = std::collections::HashMap::new();
-        let credentials = batch.credentials.iter().map(|(id, at, status)| (Subject::Credential(*id), at.as_second(), *status));
-        let agents = batch.agents.iter().map(|(name, at)| (Subject::Agent(name.clone()), at.as_second(), None));
-        for (subject, at, status) in credentials.chain(agents).filter(|(subject, ..)| knows(&before, subject)) {
-            let usage = newest.entry(subject.clone()).or_insert_with(|| before.usage.get(&subject).copied().unwrap_or_default());
-            if usage.at.is_none_or(|known| known <= at) {
-                *usage = Usage { at: Some(at), status: status.or(usage.status) };
-            }
-        }
-        for (subject, usage) in &newest {
-            put_usage(&tx, &self.keys, subject, *usage)?;
-        }
-        if snapshot::read(&tx, &self.keys)?.manifest != before.manifest {
-            return Err(StoreError::damaged(self.path(), "a change did not read back as written; nothing was changed"));
-        }
+        apply(&tx, &before)?;
+        let after = snapshot::read(&tx, &self.keys)?;
+        self.compare(&after, &before.manifest, &before.faults)?;
         tx.commit()?;
+        // It is durable; a log that could not be cut now is cut by the next commit.
         let _ = inner.db.checkpoint();
         Ok(())
     }

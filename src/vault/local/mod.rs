@@ -12,6 +12,7 @@ mod items;
 mod manifest;
 mod rekey;
 mod seal;
+mod search;
 mod snapshot;
 mod source;
 mod state;
@@ -30,7 +31,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
+use crate::credential::Secret;
 use crate::envelope::{Header, Key, SealedBy, UnlockKey, unlock};
 use crate::store::{Database, DatabaseError, Field, SCHEMA, Table};
 use draft::Draft;
@@ -72,7 +75,7 @@ impl LocalStore {
             fill(&mut db, &keys)?;
             Ok(db.publish(path)?)
         };
-        let db = make().inspect_err(|_| crate::store::remove_with_log(&made))?;
+        let db = make().inspect_err(|_| crate::store::remove_with_log(&made)).map_err(|e| e.at(path))?;
         Self::unlocked(db, keys)
     }
 
@@ -161,14 +164,20 @@ impl LocalStore {
         draft.sweep()?;
         let meant = draft.finish()?;
         let after = snapshot::read(&tx, &self.keys)?;
-        if after.manifest != meant || after.faults.iter().any(|f| !known.contains(f)) {
-            return Err(StoreError::damaged(&self.path, "a change did not read back as written; nothing was changed"));
-        }
+        self.compare(&after, &meant, &known)?;
         tx.commit()?;
         inner.highest = meant.counter;
         // The change is durable; a log that could not be cut now is cut by the next commit.
         let _ = inner.db.checkpoint();
         Ok(out)
+    }
+
+    /// What was written must read back as it was meant, and break nothing that was sound.
+    fn compare(&self, after: &Snapshot, meant: &Manifest, known: &[Fault]) -> Result<(), StoreError> {
+        if after.manifest == *meant && after.faults.iter().all(|f| known.contains(f)) {
+            return Ok(());
+        }
+        Err(StoreError::damaged(&self.path, "a change did not read back as written; nothing was changed"))
     }
 }
 
@@ -238,7 +247,8 @@ fn fill(db: &mut Database, keys: &Keys) -> Result<(), StoreError> {
     tx.insert(Table::Meta, &[Field::text(KEY_RECORD), Field::blob(&keys.record)])?;
     tx.insert(Table::Meta, &[Field::text(CHECKPOINT), Field::Blob(keys.checkpoint_value(0, &[0; 32]))])?;
     for name in [items::AUDIT_KEY, items::FINGERPRINT_KEY] {
-        draft.put_item(name, &crate::credential::Secret::from_opened(&crate::random::bytes::<32>()))?;
+        let random = Zeroizing::new(crate::random::bytes::<32>());
+        draft.put_item(name, &Secret::from_opened(random.as_slice()))?;
     }
     draft.finish()?;
     Ok(tx.commit()?)

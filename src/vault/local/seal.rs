@@ -201,3 +201,82 @@ fn row_bytes(table: Table, row: &[Field]) -> Vec<u8> {
     });
     out.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::Previous;
+    use super::super::tests::{agent, credential, key, secret, terms, token};
+    use super::*;
+
+    fn keys() -> Keys {
+        let dek = Key::from_bytes([1; 32]);
+        let header = Header::wrap([2; 16], &dek, &key(1), [3; 16], [4; 12]).expect("wraps");
+        Keys::new(header, dek)
+    }
+
+    fn meta() -> CredentialMeta {
+        CredentialMeta {
+            id: CredentialId([5; 16]),
+            name: credential("alpha"),
+            version: 3,
+            terms: terms("*.openrouter.ai"),
+            source: Source::Local,
+            fingerprint: String::new(),
+            created_at: 0,
+            rotated_at: None,
+            previous: Some(Previous { version: 2, fingerprint: String::new(), replaced_at: 0 }),
+            digest: [0; 32],
+        }
+    }
+
+    /// The rows' digests would show such a change first; the seal holds by itself.
+    #[test]
+    fn a_sealed_secret_opens_under_its_own_terms_only() {
+        let keys = keys();
+        let sealed = keys.seal_secret(&meta(), Slot::Current, &secret("sk-or-v1-test"));
+        let opens = |meta: &CredentialMeta, slot| keys.open_secret(meta, slot, &sealed).is_ok();
+        assert!(opens(&meta(), Slot::Current));
+        assert!(!opens(&meta(), Slot::Previous));
+        assert!(!opens(&CredentialMeta { version: 4, ..meta() }, Slot::Current));
+        assert!(!opens(&CredentialMeta { id: CredentialId([6; 16]), ..meta() }, Slot::Current));
+        assert!(!opens(&CredentialMeta { terms: terms("evil.example"), ..meta() }, Slot::Current));
+        assert!(!opens(&CredentialMeta { terms: Terms { enabled: false, ..terms("*.openrouter.ai") }, ..meta() }, Slot::Current));
+        let previous = CredentialMeta { version: 2, ..meta() };
+        assert!(!opens(&previous, Slot::Previous), "a current value is no previous one of the same version");
+    }
+
+    #[test]
+    fn every_field_of_a_row_is_under_its_mac() {
+        let keys = keys();
+        let subject = Subject::Agent(agent("ci"));
+        for (table, row) in [
+            (Table::Agents, keys.agent_row(&agent("ci"), 1, &token(1), 2)),
+            (Table::Grants, keys.grant_row(&agent("ci"), CredentialId([5; 16]), 2)),
+            (Table::Usage, keys.usage_row(&subject, Usage { at: Some(1), status: None })),
+        ] {
+            assert!(keys.mac_holds(table, &row));
+            for at in 0..row.len() {
+                let mut other = row.clone();
+                other[at] = Field::Int(7);
+                assert!(!keys.mac_holds(table, &other), "{} {at}", table.name());
+            }
+        }
+        let row = keys.grant_row(&agent("ci"), CredentialId([5; 16]), 2);
+        assert!(!keys.mac_holds(Table::Agents, &row), "a row of one table is none of another");
+    }
+
+    #[test]
+    fn items_and_checkpoints_have_their_place() {
+        let keys = keys();
+        let sealed = keys.seal_item("ca", &secret("x"));
+        assert!(keys.open_item("ca", &sealed).is_ok() && keys.open_item("audit-key", &sealed).is_err());
+        let value = keys.checkpoint_value(7, &[7; 32]);
+        assert_eq!(keys.open_checkpoint(&value), Some((7, [7; 32])));
+        for at in 0..value.len() {
+            let mut other = value.clone();
+            other[at] ^= 1;
+            assert_eq!(keys.open_checkpoint(&other), None, "{at}");
+            assert_eq!(keys.open_checkpoint(&value[..at]), None, "{at}");
+        }
+    }
+}

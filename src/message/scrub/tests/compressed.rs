@@ -268,3 +268,31 @@ fn a_bomb_is_an_error() {
         assert_eq!(run_compressed(&table, &coder.decoding(), &[&bomb]).1, Err(ScrubError::Expansion), "{coder:?}");
     }
 }
+
+#[test]
+fn brotli_with_a_large_window_is_no_brotli() {
+    let mut encoded = vec![];
+    let parameters = brotli::enc::BrotliEncoderParams { large_window: true, lgwin: 26, ..Default::default() };
+    brotli::BrotliCompress(&mut &b"text"[..], &mut encoded, &parameters).expect("a vector");
+    assert_eq!(run_compressed(&table(SECRET), &Coder::Brotli.decoding(), &[&encoded]).1, Err(ScrubError::Undecodable));
+}
+
+#[test]
+fn a_damaged_body_neither_panics_nor_shows_the_secret() {
+    let mut rng = Rng(12);
+    let table = table(SECRET);
+    for coder in CODERS {
+        let plain = [&noise(3_000, &mut rng)[..], SECRET, &noise(3_000, &mut rng)].concat();
+        let good = coder.encode(&plain.chunks(1_500).collect::<Vec<_>>()).concat();
+        for _ in 0..200 {
+            let mut bad = good.clone();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(bad.len());
+                bad[at] = rng.next() as u8;
+            }
+            let (out, _) = run_compressed(&table, &coder.decoding(), &bad.chunks(1 + rng.below(2_000)).collect::<Vec<_>>());
+            assert!(bad.starts_with(&out));
+            assert!(!out.windows(SECRET.len()).any(|window| window == SECRET));
+        }
+    }
+}

@@ -244,3 +244,17 @@ fn an_older_store_put_under_an_open_one_shows() {
     let text = store.load().err().expect("it went back").to_string();
     assert!(text.contains("went back"), "{text}");
 }
+
+#[test]
+fn a_change_that_would_break_something_else_is_not_committed() {
+    let fixture = Fixture::new();
+    fixture.sql(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'agents') WHERE name = 'grants'",
+    );
+    let store = fixture.open();
+    let before = seen(&store).0;
+    let text = store.add_agent(&agent("late"), &token(3), &[]).expect_err("its row would be a grant as well").to_string();
+    assert!(text.contains("did not read back as written; nothing was changed"), "{text}");
+    assert_eq!(seen(&store).0, before);
+}

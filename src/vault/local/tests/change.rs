@@ -112,6 +112,17 @@ fn a_previous_value_is_wiped_after_a_day() {
 }
 
 #[test]
+fn any_change_wipes_previous_values_that_are_too_old() {
+    let fixture = Fixture::new();
+    let mut store = fixture.open();
+    store.put_item("x", &secret("y")).expect("kept");
+    assert!(info(&store, "alpha").has_previous);
+    store.now = || crate::clock::unix_seconds() + KEEP_PREVIOUS + 1;
+    store.put_item("x", &secret("z")).expect("kept");
+    assert_eq!(store.purge_previous().expect("nothing is left to do"), 0);
+}
+
+#[test]
 fn usage_is_kept_and_never_goes_back() {
     let fixture = Fixture::new();
     let store = fixture.open();

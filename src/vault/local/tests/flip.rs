@@ -44,17 +44,17 @@ fn no_flipped_byte_changes_what_is_read() {
     let content = bytes(&fixture.path());
     let path = scratch(&fixture);
     let (mut intact, mut noticed) = (0, 0);
-    // In a debug build every seventh byte, beginning elsewhere for each mask, and all of the header.
-    let step = if cfg!(debug_assertions) { 7 } else { 1 };
-    for (shift, mask) in [0xff, 0x01, 0x80].into_iter().enumerate() {
-        for at in (0..100).chain((100 + shift..content.len()).step_by(step)) {
+    // In a debug build some bytes only, and all of the header.
+    for (mask, step) in [(0xff, 7), (0x01, 29), (0x80, 31)] {
+        let step = if cfg!(debug_assertions) { step } else { 1 };
+        for at in (0..100).chain((100..content.len()).step_by(step)) {
             let mut damaged = content.clone();
             damaged[at] ^= mask;
             std::fs::write(&path, &damaged).expect("written");
             if check(&path, &original, &format!("byte {at} ^ {mask:#x}")) { intact += 1 } else { noticed += 1 }
         }
     }
-    assert!(intact > 0 && noticed > 1000 / step, "{intact} flips altered nothing, {noticed} were noticed");
+    assert!(intact > 0 && noticed > 100, "{intact} flips altered nothing, {noticed} were noticed");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod attack;
 mod change;
+mod crash;
 mod flip;
 mod lifecycle;
 

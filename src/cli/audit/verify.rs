@@ -1,0 +1,47 @@
+//! `keyhatch audit verify`
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::error::{CommandError, DONE, Outcome};
+use crate::server::audit_key;
+use crate::telemetry::audit_log::{Checkpoints as _, verify};
+
+/// Check that no record of the audit log was changed, removed or added
+///
+/// Each record's MAC is chained to the last one's, under a key of the store, and a checkpoint in
+/// the store shows a cut tail. It exits 1 and names the places where something is wrong. A torn
+/// last line, and files that `keep` removed, are no fault.
+///
+/// Examples:
+///
+///   keyhatch audit verify
+///   keyhatch audit verify --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct VerifyArgs {}
+
+pub(super) fn run(ctx: &Context, _: &VerifyArgs) -> Outcome {
+    let unlocked = ctx.unlock()?;
+    let path = unlocked.home.audit();
+    let checkpoint = unlocked.checkpoints().load().map_err(CommandError::doing("the checkpoint cannot be read"))?;
+    let key = audit_key(&unlocked.store)?;
+    let report = verify(&path, &key, checkpoint).map_err(CommandError::doing(format!("{} cannot be read", path.display())))?;
+    if ctx.out.json {
+        ctx.out.json(&report)?;
+    } else {
+        for fault in &report.faults {
+            ctx.out.line(&fault.to_string())?;
+        }
+        for note in &report.notes {
+            ctx.out.say(&format!("note: {note}"));
+        }
+    }
+    let count = report.faults.len() as u64 + report.more_faults;
+    if !report.is_sound() {
+        return Err(CommandError::failed(format!("the audit log has {count} faults")).hint("the records before the first fault can be relied on"));
+    }
+    ctx.out
+        .say(&format!("{} records, numbers {} to {}: every one is there and as it was written.", report.records, report.first_seq, report.last_seq));
+    DONE
+}

@@ -1,0 +1,208 @@
+//! What a command works with: the home, the configuration, the unlocked store, and the record of what it changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::Globals;
+use super::error::{CommandError, ErrorKind};
+use super::output::Output;
+use crate::admin::ErrorCode;
+use crate::admin::client::{AdminClient, ClientError};
+use crate::agent::AgentName;
+use crate::audit::{AuditEvent, ChangeRecord};
+use crate::config::{Config, UnlockMethod};
+use crate::credential::CredentialName;
+use crate::envelope::{SealedBy, UnlockKey};
+use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
+use crate::server::{CA_ITEM, ServerOptions, StoreCheckpoints, audit_key};
+use crate::telemetry::audit_log::{AuditOptions, append_now};
+use crate::tls::CaState;
+use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
+use crate::{clock, environment};
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// Where it writes.
+    pub(crate) out: Output,
+    globals: Globals,
+}
+
+impl Context {
+    /// For these global options.
+    pub(crate) fn new(globals: Globals) -> Self {
+        Self { out: Output { json: globals.json }, globals }
+    }
+
+    /// Where the home is or shall be.
+    pub(crate) fn home_place(&self) -> Result<Home, CommandError> {
+        Ok(Home::locate(self.globals.home.as_deref())?)
+    }
+
+    /// The home, which must exist and be safe.
+    pub(crate) fn home(&self) -> Result<Home, CommandError> {
+        let home = self.home_place()?;
+        home.check()?;
+        Ok(home)
+    }
+
+    /// The configuration file, and whether it was named, so that it must exist.
+    pub(crate) fn config_file(&self, home: &Home) -> (PathBuf, bool) {
+        let named = self.globals.config.clone().or_else(|| environment::var("KEYHATCH_CONFIG").map(PathBuf::from));
+        named.map_or_else(|| (home.config(), false), |file| (file, true))
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self, home: &Home) -> Result<Config, CommandError> {
+        let (file, must_exist) = self.config_file(home);
+        Ok(Config::load(&file, must_exist)?)
+    }
+
+    /// The ways to a passphrase or key file.
+    pub(crate) fn sources(&self, config: &Config) -> UnlockSources {
+        UnlockSources { passphrase_file: self.globals.passphrase_file.clone(), key_file: config.store.key_file.clone() }
+    }
+
+    /// What unlocks a store file.
+    pub(crate) fn key_for(&self, config: &Config, store: &Path) -> Result<UnlockKey, CommandError> {
+        Ok(self.sources(config).unlock(store, &sealed_as_meant(config, store)?)?)
+    }
+
+    /// The unlocked store. The configuration is read first: nothing is asked for where that is wrong.
+    pub(crate) fn unlock(&self) -> Result<Unlocked, CommandError> {
+        let home = self.home()?;
+        let config = self.config(&home)?;
+        let key = self.key_for(&config, &home.store())?;
+        let store = Arc::new(LocalStore::open(&home.store(), &key)?);
+        Ok(Unlocked { home, config, store })
+    }
+
+    /// What the server is started with.
+    pub(crate) fn server_options(&self, unlocked: Unlocked, is_serve: bool) -> ServerOptions {
+        let Unlocked { home, config, store } = unlocked;
+        let (config_file, config_required) = self.config_file(&home);
+        ServerOptions { home, config_file, config_required, config, store, is_serve }
+    }
+
+    /// A connection to the `serve` of this home, if one runs.
+    pub(crate) fn admin(&self, home: &Home) -> Result<AdminClient, ClientError> {
+        AdminClient::connect(&home.admin_sock())
+    }
+}
+
+/// The home, the configuration and the store, unlocked.
+pub(crate) struct Unlocked {
+    /// The home.
+    pub(crate) home: Home,
+    /// The configuration.
+    pub(crate) config: Config,
+    /// The store.
+    pub(crate) store: Arc<LocalStore>,
+}
+
+impl Unlocked {
+    /// Everything that the store holds, but for secrets.
+    pub(crate) fn state(&self) -> Result<StoreState, CommandError> {
+        Ok(self.store.load()?)
+    }
+
+    /// One credential.
+    pub(crate) fn credential(&self, name: &CredentialName) -> Result<CredentialInfo, CommandError> {
+        let found = self.state()?.credentials.into_iter().find(|c| c.entry.name == *name);
+        found.ok_or_else(|| CommandError::not_found(format!("there is no credential `{name}`")).hint("see `keyhatch credential list`"))
+    }
+
+    /// The CA.
+    pub(crate) fn ca(&self) -> Result<CaState, CommandError> {
+        let missing =
+            || CommandError::failed(format!("{} holds no CA", self.home.store().display())).hint("make one with `keyhatch ca rotate --now`");
+        let secret = self.store.item(CA_ITEM)?.ok_or_else(missing)?;
+        CaState::from_secret(&secret).map_err(CommandError::doing("the CA cannot be read from the store"))
+    }
+
+    /// Where the audit log's checkpoints are kept.
+    pub(crate) fn checkpoints(&self) -> StoreCheckpoints {
+        StoreCheckpoints(Arc::clone(&self.store))
+    }
+
+    /// Records a change in the audit log, and has a running `serve` take it up at once.
+    pub(crate) fn changed(&self, change: Change<'_>) -> Result<(), CommandError> {
+        let record = AuditEvent::Change(ChangeRecord {
+            at: clock::now(),
+            event: change.event,
+            agent: change.agent.map(ToString::to_string),
+            credential: change.credential.map(ToString::to_string),
+            detail: change.detail,
+        });
+        let options = AuditOptions { max_size: self.config.audit.max_size, keep: self.config.audit.keep };
+        let recorded = append_now(&self.home.audit(), audit_key(&self.store)?, options, &self.checkpoints(), record);
+        // A serve that is not there needs no word; one that does not answer looks for changes by itself.
+        if let Ok(mut serve) = AdminClient::connect(&self.home.admin_sock()) {
+            let _ = serve.reload();
+        }
+        recorded.map_err(CommandError::doing(format!("{} was done, but is not in the audit log", change.event)))
+    }
+}
+
+/// What a command changed.
+pub(crate) struct Change<'a> {
+    /// `credential.add`, ...
+    pub(crate) event: &'static str,
+    /// The agent concerned.
+    pub(crate) agent: Option<&'a AgentName>,
+    /// The credential concerned.
+    pub(crate) credential: Option<&'a CredentialName>,
+    /// More, in a few words; never a secret.
+    pub(crate) detail: String,
+}
+
+impl From<StoreError> for CommandError {
+    fn from(e: StoreError) -> Self {
+        let kind = match e.kind() {
+            StoreErrorKind::Locked => ErrorKind::Locked,
+            StoreErrorKind::NotFound => ErrorKind::NotFound,
+            StoreErrorKind::Usage => ErrorKind::Usage,
+            StoreErrorKind::Failed => ErrorKind::Failed,
+        };
+        Self::new(kind, e.to_string())
+    }
+}
+
+impl From<HomeError> for CommandError {
+    fn from(e: HomeError) -> Self {
+        let kind = match e.kind() {
+            HomeErrorKind::Locked => ErrorKind::Locked,
+            HomeErrorKind::Failed => ErrorKind::Failed,
+        };
+        Self::new(kind, e.to_string())
+    }
+}
+
+impl From<ClientError> for CommandError {
+    fn from(e: ClientError) -> Self {
+        match &e {
+            ClientError::Refused(refused) if refused.code == ErrorCode::NoSuchAgent => {
+                Self::not_found(e.to_string()).hint("see `keyhatch agent list`")
+            }
+            _ => Self::failed(e.to_string()),
+        }
+    }
+}
+
+/// How a store file is sealed, which the configuration must not contradict.
+pub(crate) fn sealed_as_meant(config: &Config, store: &Path) -> Result<SealedBy, CommandError> {
+    let sealed = LocalStore::sealed_by(store)?;
+    let fits = |u: UnlockMethod| (u == UnlockMethod::Passphrase) == matches!(sealed, SealedBy::Passphrase);
+    if let Some(unlock) = config.store.unlock.filter(|u| !fits(*u)) {
+        let said = if unlock == UnlockMethod::Passphrase { "passphrase" } else { "key-file" };
+        let message = format!("{} is sealed with {sealed}, but the configuration says [store] unlock = \"{said}\"", store.display());
+        return Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"));
+    }
+    Ok(sealed)
+}
+
+/// The runtime for a command that waits for the network or for another process.
+pub(crate) fn runtime() -> Result<Runtime, CommandError> {
+    Builder::new_multi_thread().enable_all().build().map_err(CommandError::doing("the runtime cannot be started"))
+}

@@ -1,0 +1,91 @@
+//! `keyhatch credential add`
+
+use clap::Args;
+
+use super::terms::TermsArgs;
+use super::view::{self, CredentialView};
+use crate::agent::AgentName;
+use crate::cli::DEFAULT_AGENT;
+use crate::cli::context::{Change, Context};
+use crate::cli::error::{CommandError, DONE, Outcome};
+use crate::cli::source::SourceArgs;
+use crate::credential::CredentialName;
+use crate::credential::Source;
+
+/// Add a credential: a secret, and where it may go
+///
+/// The secret comes from standard input, or a prompt that does not show it, or --from-env or
+/// --from-file; never from an argument. White space at both ends is cut.
+///
+/// A provider's name alone is enough: openrouter, openai, anthropic, github, gemini, mistral,
+/// groq, deepseek, xai. It supplies the type, the hosts, the path rules (which keep an agent
+/// from the endpoints that mint or list keys), the URL that `keyhatch credential test` asks, and
+/// the placeholder variable that `run` sets. What you give on top: --type, --header, --prefix,
+/// --path and --method stand in the provider's place, and --deny-path is added to its own.
+/// --allow stands in the place of its hosts and of its path rules, which are about those hosts.
+///
+/// Patterns: `example.com` is that host; `*.example.com` is example.com and every subdomain;
+/// `api-*.example.com` is one label that begins so. Without a port it is 443 only; `host:8443`
+/// is that port, `host:*` any. Path globs: `*` stays within a segment, `/a/**` covers /a too.
+///
+/// Examples:
+///
+///   keyhatch credential add openrouter < key.txt
+///   keyhatch credential add openai --from-env OPENAI_API_KEY
+///   keyhatch credential add internal --allow '*.corp.example' --type header --header X-Api-Key
+///   keyhatch credential add registry --allow registry.example:5000 --type basic --agent builder
+///   keyhatch credential add ci --allow ci.example --path '/api/**' --deny-path '/api/tokens/**'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AddArgs {
+    /// The credential's name; a provider's name supplies the rest
+    name: String,
+    #[command(flatten)]
+    terms: TermsArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Grant it to this agent [default: default]
+    #[arg(long, value_name = "A")]
+    agent: Vec<String>,
+}
+
+pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
+    // All that can be judged without the secret and the passphrase comes first.
+    let name = CredentialName::parse(&args.name)?;
+    let terms = args.terms.terms(&name)?;
+    let agents = args.agents()?;
+    let home = ctx.home()?;
+    ctx.config(&home)?;
+    let secret = args.source.read(&format!("Secret of {name}"))?;
+    let weak = secret.is_weak();
+    let unlocked = ctx.unlock()?;
+    unlocked.store.add_credential(&name, terms, Source::Local, &secret, &agents)?;
+    let info = unlocked.credential(&name)?;
+    let domains: Vec<String> = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect();
+    unlocked.changed(Change { event: "credential.add", agent: None, credential: Some(&name), detail: domains.join(", ") })?;
+    if args.terms.leaves_rules_out(&name) {
+        ctx.out.warn(&format!("--allow was given, so the path rules of provider {name} do not count; see --path and --deny-path"));
+    }
+    if weak {
+        ctx.out.warn("the secret is short: it is not scrubbed from the bodies of responses");
+    }
+    if ctx.out.json {
+        ctx.out.json(&CredentialView::from(&info))?;
+    } else {
+        view::details(&ctx.out, &info)?;
+    }
+    DONE
+}
+
+impl AddArgs {
+    /// The agents that it is granted to, each once.
+    fn agents(&self) -> Result<Vec<AgentName>, CommandError> {
+        if self.agent.is_empty() {
+            return Ok(vec![AgentName::parse(DEFAULT_AGENT)?]);
+        }
+        let mut out = self.agent.iter().map(|a| AgentName::parse(a)).collect::<Result<Vec<_>, _>>()?;
+        out.sort();
+        out.dedup();
+        Ok(out)
+    }
+}

@@ -1,0 +1,33 @@
+//! `keyhatch credential list`
+
+use clap::Args;
+
+use super::view::{self, CredentialView};
+use crate::cli::context::Context;
+use crate::cli::error::{DONE, Outcome};
+
+/// List the credentials
+///
+/// With --json, an array of objects: name, type, source, allowed_domains, agents, enabled,
+/// fingerprint, created_at, rotated_at, last_used_at, last_origin_status, and more that
+/// `keyhatch credential show` prints as well. Times are RFC 3339 or null.
+///
+/// Examples:
+///
+///   keyhatch credential list
+///   keyhatch credential list --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ListArgs {}
+
+pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
+    let state = ctx.unlock()?.state()?;
+    if ctx.out.json {
+        ctx.out.json(&state.credentials.iter().map(CredentialView::from).collect::<Vec<_>>())?;
+    } else if state.credentials.is_empty() {
+        ctx.out.say("There are no credentials yet: `keyhatch credential add openrouter` adds one.");
+    } else {
+        ctx.out.table(&view::HEADS, &state.credentials.iter().map(view::row).collect::<Vec<_>>())?;
+    }
+    DONE
+}
