@@ -43,10 +43,13 @@ async fn serve(ctx: &Context, unlocked: Unlocked) -> Outcome {
     let listen = |kind| signal(kind).map_err(CommandError::doing("signals cannot be received"));
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let config = unlocked.config.clone();
     let running = server::start(ctx.server_options(unlocked, true)).await.map_err(|e| CommandError::failed(e.to_string()))?;
     for line in running.describe() {
         tracing::info!("{line}");
     }
+    // It names files and hosts, and holds no secret.
+    tracing::trace!("{config:?}");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -28,6 +28,12 @@ impl Permit {
     pub fn version(&self) -> u64 {
         self.version
     }
+
+    /// One without a decision, for the tests of those who take permits.
+    #[cfg(test)]
+    pub(crate) fn undecided(credential: CredentialId, version: u64) -> Self {
+        Self { credential, version }
+    }
 }
 
 /// The scheme by which an origin is spoken to.

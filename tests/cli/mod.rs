@@ -1,6 +1,7 @@
 //! The commands: what they take, print, refuse, and the code they exit with (CONTRACT 2 and 3).
 
 mod credentials;
+mod doctor;
 mod homes;
 mod operate;
 mod run_env;

@@ -7,7 +7,6 @@ use clap::Args;
 use super::bundle;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
-use crate::home::{Mode, write_atomic};
 
 /// Print the CA's certificate, which clients are to trust
 ///
@@ -38,7 +37,8 @@ pub(super) fn run(ctx: &Context, args: &ExportArgs) -> Outcome {
     })?;
     let text = if args.bundle { bundle::bundle(&own)? } else { own };
     match &args.output {
-        Some(output) => write_atomic(output, text.as_bytes(), Mode::Public)?,
+        // Written in place: it may be a pipe or a device.
+        Some(output) => std::fs::write(output, text).map_err(CommandError::doing(format!("{} cannot be written", output.display())))?,
         None => ctx.out.data(text.as_bytes())?,
     }
     DONE

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::cli::error::CommandError;
 use crate::config::provider::{self, Provider};
-use crate::credential::{CredentialName, PathRules, Presentation, Terms};
+use crate::credential::{CredentialName, DEFAULT_AUTH_HEADERS, PathRules, Presentation, Terms};
 use crate::host::{HostPattern, PatternPort, WildcardBreadth};
 use crate::policy::check_glob;
 
@@ -70,9 +70,14 @@ impl TermsArgs {
         let provider = provider::find(name.as_str());
         let presentation = self.presentation(provider)?;
         let mut auth_headers = provider.map(|p| p.auth_headers.clone()).unwrap_or_default();
-        // Without a provider the list stays empty, which means the usual four and the own one.
-        if provider.is_some() && !auth_headers.iter().any(|h| h == presentation.field().as_str()) {
-            auth_headers.push(presentation.field().as_str().to_owned());
+        // Without a provider the list stays empty, which means the usual four and the own one. Hosts of the operator's own
+        // may know more ways than the provider does.
+        let more = if self.allow.is_empty() { &[][..] } else { &DEFAULT_AUTH_HEADERS };
+        let own = presentation.field().as_str();
+        for header in more.iter().copied().chain([own]).filter(|_| provider.is_some()) {
+            if !auth_headers.iter().any(|h| h == header) {
+                auth_headers.push(header.to_owned());
+            }
         }
         let allowed_domains = self.allowed_domains(name, provider)?;
         if self.allow_plaintext && !allowed_domains.iter().any(|p| matches!(p.port(), PatternPort::Exact(_))) {
@@ -240,6 +245,8 @@ mod tests {
         let t = terms("openrouter --allow gw.example:8443 *.b.example --deny-path /k").expect("good");
         assert_eq!(t.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["gw.example:8443", "*.b.example"]);
         assert_eq!((t.rules.allow.len(), t.rules.deny), (0, vec!["/k".to_owned()]), "the provider's rules go with its hosts");
+        let t = terms("anthropic --allow gw.example").expect("good");
+        assert!(DEFAULT_AUTH_HEADERS.iter().all(|h| t.auth_headers.iter().any(|a| a == h)), "{:?}", t.auth_headers);
         let t = terms("own --allow a.example --allow b.example a.example").expect("good");
         assert_eq!((t.allowed_domains.len(), t.presentation, t.auth_headers.len(), t.provider), (2, Presentation::Bearer, 0, None));
     }

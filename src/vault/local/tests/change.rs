@@ -191,7 +191,7 @@ fn a_vault_keeps_what_stays_and_drops_what_goes() {
     assert!(fetch(&vault, &old, "alpha").is_ok() && fetch(&vault, &old, "beta").is_ok());
     let material = |state: &StoreState, name: &str| {
         let entry = state.roster.credentials.iter().find(|c| c.name.as_str() == name).expect("there");
-        let Fetched::Now(Ok(material)) = vault.fetch(&Permit { credential: entry.id, version: entry.version }) else { panic!("known") };
+        let Fetched::Now(Ok(material)) = vault.fetch(&Permit::undecided(entry.id, entry.version)) else { panic!("known") };
         material
     };
     let kept = material(&old, "beta");

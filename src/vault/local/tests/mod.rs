@@ -106,7 +106,7 @@ impl Fixture {
 
 pub(super) fn fetch(vault: &LocalVault, state: &StoreState, name: &str) -> Result<String, Unavailable> {
     let entry = &state.roster.credentials.iter().find(|c| c.name.as_str() == name).expect("in the roster");
-    let Fetched::Now(result) = vault.fetch(&Permit { credential: entry.id, version: entry.version }) else { panic!("at once") };
+    let Fetched::Now(result) = vault.fetch(&Permit::undecided(entry.id, entry.version)) else { panic!("at once") };
     result.map(|material| material.value().to_str().expect("text").to_owned())
 }
 
