@@ -3,6 +3,7 @@
 mod checkpoints;
 mod listen;
 mod ops;
+mod settings;
 mod state;
 mod usage;
 
@@ -22,10 +23,13 @@ use crate::vault::local::LocalStore;
 pub use checkpoints::{StoreCheckpoints, audit_key};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
+pub use settings::{dialer, egress};
 pub use state::{CA_ITEM, ReloadError, State};
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);
+/// What is over is cleared away so often.
+const TIDY: Duration = Duration::from_secs(60 * 60);
 /// The store is asked for changes so often.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -92,6 +96,7 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
 async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut poll = tokio::time::interval(POLL);
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut tidy = tokio::time::interval(TIDY);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -100,8 +105,8 @@ async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             _ = sweep.tick() => {
                 state.proxy().sweep();
                 Arc::clone(&state).flush_usage().await;
-                state.settle_ca();
             }
+            _ = tidy.tick() => Arc::clone(&state).tidy().await,
             () = stopped(&mut stop) => return,
         }
     }

@@ -22,7 +22,8 @@ use crate::credential::Source;
 /// from the endpoints that mint or list keys), the URL that `keyhatch credential test` asks, and
 /// the placeholder variable that `run` sets. What you give on top: --type, --header, --prefix,
 /// --path and --method stand in the provider's place, and --deny-path is added to its own.
-/// --allow stands in the place of its hosts and of its path rules, which are about those hosts.
+/// --allow stands in the place of its hosts and of its --path rules, which are about those hosts;
+/// its --deny-path rules, which guard the endpoints that mint keys, stay.
 ///
 /// Patterns: `example.com` is that host; `*.example.com` is example.com and every subdomain;
 /// `api-*.example.com` is one label that begins so. Without a port it is 443 only; `host:8443`
@@ -64,7 +65,7 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
     let domains: Vec<String> = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect();
     unlocked.changed(Change { event: "credential.add", agent: None, credential: Some(&name), detail: domains.join(", ") })?;
     if args.terms.leaves_rules_out(&name) {
-        ctx.out.warn(&format!("--allow was given, so the path rules of provider {name} do not count; see --path and --deny-path"));
+        ctx.out.warn(&format!("--allow was given, so the --path rules of provider {name} do not count; its --deny-path rules do"));
     }
     if weak {
         ctx.out.warn("the secret is short: it is not scrubbed from the bodies of responses");

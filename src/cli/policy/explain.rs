@@ -9,7 +9,8 @@ use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::config::Config;
 use crate::host::{Authority, refusal};
-use crate::policy::{Egress, Explanation, Facts, Scheme, Snapshot};
+use crate::policy::{Explanation, Facts, Scheme, Snapshot};
+use crate::server;
 
 /// Say which rule and which credential a request would meet, and why; sends nothing
 ///
@@ -37,7 +38,7 @@ pub(super) fn run(ctx: &Context, args: &ExplainArgs) -> Outcome {
     let agent = AgentName::parse(&args.agent)?;
     let request = Request::parse(&args.method, &args.url)?;
     let unlocked = ctx.unlock()?;
-    let snapshot = Snapshot::compile(&unlocked.state()?.roster, egress(&unlocked.config), 0);
+    let snapshot = Snapshot::compile(&unlocked.state()?.roster, server::egress(&unlocked.config), 0);
     let view = snapshot.agent(agent.as_str());
     let view = view.ok_or_else(|| CommandError::not_found(format!("there is no agent `{agent}`")).hint("see `keyhatch agent list`"))?;
     let facts = Facts { method: &request.method, path: request.target.path(), pick: None };
@@ -82,12 +83,6 @@ impl Request {
         let authority = Authority::parse(authority, Some(port)).map_err(|e| bad(&e.to_string()))?;
         Ok(Self { method, target: target.parse().map_err(|e: http::uri::InvalidUri| bad(&e.to_string()))?, scheme, authority })
     }
-}
-
-/// The egress rules of the configuration.
-fn egress(config: &Config) -> Egress {
-    let e = &config.egress;
-    Egress { allow_by_default: e.allow_by_default, allow_hosts: e.allow_hosts.clone(), deny_hosts: e.deny_hosts.clone(), ports: e.ports.clone() }
 }
 
 /// Names alone are decided on here; that an address in the URL would be refused later is said beside it.

@@ -48,6 +48,8 @@ fn own_listener(unlocked: &mut Unlocked) {
     let config = &mut unlocked.config;
     config.proxy.listen = ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     config.proxy.tls_listen = None;
+    // The token is there anyway: nobody else on this machine is to use this proxy.
+    config.proxy.auth_required = true;
     config.timeouts.drain = config.timeouts.drain.min(DRAIN);
 }
 
