@@ -405,6 +405,8 @@ fn a_full_disk_is_a_clear_error_and_what_was_stored_stays() {
         let filler = home.path().join("filler");
         let mut file = std::fs::File::create(&filler).unwrap();
         while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        // An open file would keep its room when it is removed.
+        drop(file);
         let before = home.say(&["credential", "list", "--json"], "");
         let mut refused = 0;
         for n in 0..20 {

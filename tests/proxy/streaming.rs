@@ -25,7 +25,13 @@ fn gated(framing: Framing) -> (Origin, Sender<()>) {
             event(exchange, framing, &format!("data: event-{number}\n\n"))?;
             wait.lock().unwrap().recv_timeout(LIMIT).map_err(std::io::Error::other)?;
         }
-        if framing == Framing::Chunked { exchange.write("0\r\n\r\n") } else { Ok(exchange.close()) }
+        match framing {
+            Framing::Chunked => exchange.write("0\r\n\r\n"),
+            Framing::UntilClose => {
+                exchange.close();
+                Ok(())
+            }
+        }
     });
     (origin, go)
 }
