@@ -255,7 +255,7 @@ impl Connection {
         };
         let idle = live.settings.idle;
         let end = tunnel::copy(&mut self.half, &mut upstream, idle, &mut self.ticker, &mut progress, revoked, &mut self.drain).await;
-        let word = if end == tunnel::TunnelEnd::Closed { reason } else { end.word() };
+        let word = if not_granted || end == tunnel::TunnelEnd::Closed { reason } else { end.word() };
         record.done(Verdict::Tunnelled, word, &progress);
     }
 
