@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::authenticate::authenticate;
+use super::authenticate::{Proof, authenticate};
 use super::error::{Code, ProxyError};
 use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
@@ -181,13 +181,14 @@ impl Connection {
             }
         };
         let mut record = Record::to(&self.proxy, &Method::CONNECT, &authority, "");
-        let Some(agent) = authenticate(live, headers, &*self.proxy.held) else {
+        let Some(proof) = authenticate(live, headers, &self.proxy) else {
             let keep = self.half.input.is_empty();
             return self.demand_proof(record, &Method::CONNECT, keep).await.then_some(self);
         };
+        let agent = &proof.agent;
         record.agent(agent.name.as_str());
         (self.proxy.seen)(Seen::Agent(&agent.name));
-        match live.snapshot.route(&agent, Scheme::Https, &authority) {
+        match live.snapshot.route(agent, Scheme::Https, &authority) {
             Route::Denied(denial) => {
                 let error = denial.into();
                 let id = record.id();
@@ -198,10 +199,10 @@ impl Connection {
                 self.half.output.data.extend_from_slice(ESTABLISHED);
                 if self.half.send().await.is_ok() {
                     self.half.release();
-                    intercept::serve(self.proxy, self.half, agent, authority, self.ticker, self.drain).await;
+                    intercept::serve(self.proxy, self.half, proof, authority, self.ticker, self.drain).await;
                 }
             }
-            Route::Unmatched { not_granted } => self.blind(live, record, agent, authority, not_granted).await,
+            Route::Unmatched { not_granted } => self.blind(live, record, proof, authority, not_granted).await,
         }
         None
     }
@@ -224,8 +225,8 @@ impl Connection {
     }
 
     /// A tunnel that is passed unread: dialled first, so that a failure is the CONNECT's own answer.
-    async fn blind(mut self, live: &Live, mut record: Record, agent: Arc<AgentView>, authority: Authority, not_granted: bool) {
-        let gauge = self.proxy.counts.agent(&agent.name);
+    async fn blind(mut self, live: &Live, mut record: Record, proof: Proof, authority: Authority, not_granted: bool) {
+        let gauge = self.proxy.counts.agent(&proof.agent.name);
         let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&gauge), &live.settings.ceilings) else {
             let error = ProxyError::new(Code::Overloaded, "there are too many open tunnels; close some and try again");
             let id = record.id();
@@ -246,11 +247,17 @@ impl Connection {
         record.opened(Verdict::Tunnelled, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
         let proxy = Arc::clone(&self.proxy);
-        let revoked = async move {
-            while proxy_still(&proxy, &agent, &authority) {
+        let changed = async {
+            while proxy_still(&proxy, &proof.agent, &authority) {
                 if changes.changed().await.is_err() {
                     break;
                 }
+            }
+        };
+        let revoked = async {
+            tokio::select! {
+                () = changed => {}
+                () = proof.ended(&proxy) => {}
             }
         };
         let idle = live.settings.idle;
@@ -282,17 +289,17 @@ impl Connection {
                 return false;
             }
         };
-        let Some(agent) = authenticate(live, &head.headers, &*self.proxy.held) else {
+        let Some(proof) = authenticate(live, &head.headers, &self.proxy) else {
             let record = Record::to(&self.proxy, &head.method, &authority, uri.path());
             return self.demand_proof(record, &head.method, keep).await;
         };
-        (self.proxy.seen)(Seen::Agent(&agent.name));
-        let same = self.carrier.as_ref().is_some_and(|c| c.serves(&agent, &authority));
+        (self.proxy.seen)(Seen::Agent(&proof.agent.name));
+        let same = self.carrier.as_mut().is_some_and(|c| c.goes_on(&proof, &authority));
         if !same {
-            self.carrier = Some(Carrier::new(&self.proxy, agent, Scheme::Http, authority));
+            self.carrier = Some(Carrier::new(&self.proxy, proof, Scheme::Http, authority));
         }
         let Some(carrier) = &mut self.carrier else { return false };
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let target = Target::path_and_query(uri);
         matches!(carrier.carry(&mut self.half, &mut self.ticker, &mut self.drain, head, &target).await, Next::Again)
     }
 }

@@ -162,7 +162,12 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
 
     /// Runs to the end. `opened` is called once, when the exchange has lasted for [`LONG`].
     pub(super) async fn run(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send)) -> Result<End, Fail> {
-        std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await
+        let ended = std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await;
+        if matches!(ended, Err(Fail::Upstream(_))) {
+            // What came before the answer broke off is the agent's; where even that fails, the first fault counts.
+            let _ = self.release_held();
+        }
+        ended
     }
 
     fn poll(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send), cx: &mut Context<'_>) -> Poll<Result<End, Fail>> {
@@ -179,7 +184,8 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                 self.long_reported = true;
                 opened(&self.progress);
             }
-            if self.filter.poll_pause(cx) {
+            // Only an origin's silence is a pause: an agent that does not read could else choose where one falls.
+            if self.agent.output.pending() < HIGH_WATER && self.filter.poll_pause(cx) {
                 self.release_held()?;
                 continue;
             }
@@ -206,6 +212,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                     self.agent.input.consume(skip);
                     if let Some(trailers) = &mut trailers {
                         hop_by_hop::strip_request(trailers);
+                        hop_by_hop::drop_framing(trailers);
                         (self.asked.drop_trailers)(trailers);
                     }
                     if self.asked.framing == Framing::Chunked {
@@ -294,6 +301,10 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
         head.reason = self.filter.reason(head.reason);
+        if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6: these have none, and a client that believed it would take the next answer for content.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));
@@ -331,7 +342,9 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         if framing != Framing::None {
             head.headers.remove(http::header::CONTENT_LENGTH);
         }
-        if self.asked.close || framing == Framing::UntilClose {
+        // An early answer after which the origin hangs up: the rest of the request has nowhere to go.
+        let given_up = !self.up_done && !head.keep_alive;
+        if self.asked.close || given_up || framing == Framing::UntilClose {
             head.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         write_response(&mut self.agent.output.data, head.status, &head.reason, &head.headers, framing);
@@ -385,6 +398,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         self.progress.bytes_down += rest.len() as u64;
         if let Some(trailers) = &mut trailers {
             hop_by_hop::strip_response(trailers);
+            hop_by_hop::drop_framing(trailers);
             self.filter.head(trailers);
         }
         if chunked {

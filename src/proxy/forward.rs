@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
+use super::authenticate::Proof;
 use super::connection::{Drain, refuse};
 use super::error::{Code, ProxyError};
 use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
 use super::filter::ResponseFilter;
 use super::limits::{Counted, Gauge};
 use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outgoing::{Outgoing, path_of, pick};
 use super::record::Record;
 use super::respond::write_error;
 use super::tunnel;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
-use crate::credential::{DEFAULT_AUTH_HEADERS, Material, explicit_name, placeholder_name};
+use crate::credential::Material;
 use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead, write_request};
-use crate::message::{hop_by_hop, scrub};
-use crate::policy::{AgentView, Candidates, Decision, Facts, Pick, Rule, Scheme, still_injected};
+use crate::message::hop_by_hop;
+use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
 use crate::upstream::{PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
 
@@ -36,7 +37,7 @@ pub(super) enum Next {
 /// Carries one agent's requests to one authority.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
-    agent: Arc<AgentView>,
+    proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
     authority: Authority,
@@ -50,14 +51,14 @@ struct Plan {
     serial: u64,
     settings: Arc<Settings>,
     transport: Arc<Transport>,
-    candidates: Option<Candidates>,
+    candidates: Result<Option<Candidates>, Denial>,
     agent_alive: bool,
 }
 
 impl Plan {
     fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
         let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
-        let candidates = now.as_ref().and_then(|a| live.snapshot.candidates(a, scheme, authority));
+        let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
         Self {
             serial: live.snapshot.serial(),
             settings: Arc::clone(&live.settings),
@@ -69,16 +70,16 @@ impl Plan {
 }
 
 /// A credential on its way onto a request.
-struct Injected {
-    rule: Arc<Rule>,
-    material: Arc<Material>,
+pub(super) struct Injected {
+    pub(super) rule: Arc<Rule>,
+    pub(super) material: Arc<Material>,
 }
 
 impl Carrier {
-    pub(super) fn new(proxy: &Arc<Proxy>, agent: Arc<AgentView>, scheme: Scheme, authority: Authority) -> Self {
-        let plan = Plan::make(&proxy.live(), &agent, scheme, &authority);
-        let gauge = proxy.counts.agent(&agent.name);
-        Self { proxy: Arc::clone(proxy), agent, gauge, scheme, authority, plan, path: None }
+    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
+        let plan = Plan::make(&proxy.live(), &proof.agent, scheme, &authority);
+        let gauge = proxy.counts.agent(&proof.agent.name);
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan, path: None }
     }
 
     pub(super) fn authority(&self) -> &Authority {
@@ -86,16 +87,21 @@ impl Carrier {
     }
 
     pub(super) fn agent(&self) -> &AgentView {
-        &self.agent
+        &self.proof.agent
     }
 
     pub(super) fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Whether this carrier is for that agent and authority.
-    pub(super) fn serves(&self, agent: &Arc<AgentView>, authority: &Authority) -> bool {
-        self.agent.name == agent.name && self.agent.generation == agent.generation && self.authority == *authority
+    /// Goes on with another request's proof, where it is of the same agent and for the same authority.
+    pub(super) fn goes_on(&mut self, proof: &Proof, authority: &Authority) -> bool {
+        let (own, other) = (&self.proof.agent, &proof.agent);
+        let same = own.name == other.name && own.generation == other.generation && self.authority == *authority;
+        if same {
+            self.proof = proof.clone();
+        }
+        same
     }
 
     /// Refuses a request that is not carried at all.
@@ -108,7 +114,7 @@ impl Carrier {
 
     fn record(&self, head: &RequestHead, target: &str) -> Record {
         let mut record = Record::to(&self.proxy, &head.method, &self.authority, path_of(target));
-        record.agent(self.agent.name.as_str());
+        record.agent(self.proof.agent.name.as_str());
         record
     }
 
@@ -153,12 +159,17 @@ impl Carrier {
         // A state may be replaced between decision and fetch; then the decision is taken anew.
         for _ in 0..8 {
             if self.proxy.serial() != self.plan.serial {
-                self.plan = Plan::make(&self.proxy.live(), &self.agent, self.scheme, &self.authority);
+                self.plan = Plan::make(&self.proxy.live(), &self.proof.agent, self.scheme, &self.authority);
             }
-            if !self.plan.agent_alive {
-                return Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed or its token replaced; get a new environment"));
+            if !self.plan.agent_alive || !self.proof.holds(&self.proxy) {
+                let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
+                return Err(ProxyError::new(Code::CredentialUnavailable, message));
             }
-            let Some(candidates) = &self.plan.candidates else { return self.without_credential().map(|()| None) };
+            let candidates = match &self.plan.candidates {
+                Ok(Some(candidates)) => candidates,
+                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| None),
+                Err(denial) => return Err(denial.clone().into()),
+            };
             let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
             let (permit, chosen) = match candidates.decide(&facts) {
                 Decision::Inject(permit, chosen) => (permit, chosen),
@@ -195,17 +206,16 @@ impl Carrier {
     }
 
     /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
-    fn without_credential(&self) -> Result<(), ProxyError> {
+    fn without_credential(&self, snapshot: &Snapshot) -> Result<(), ProxyError> {
         if self.scheme == Scheme::Https {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
-        let live = self.proxy.live();
-        match live.snapshot.agent(self.agent.name.as_str()) {
+        match snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
-            Some(_) => live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
+            Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }
 
@@ -225,6 +235,9 @@ impl Carrier {
             hop_by_hop::drop_placeholders(trailers);
             if let Some(injected) = &injected {
                 hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
+                if injected.rule.has_rules() {
+                    hop_by_hop::drop_overrides(trailers);
+                }
             }
         };
         let settings = Arc::clone(&self.plan.settings);
@@ -268,7 +281,7 @@ impl Carrier {
                 }
                 Ok(End::Upgraded) => {
                     self.note_answer(injected.as_ref(), progress.status);
-                    self.upgraded(half, &mut upstream, ticker, drain, injected, record, progress).await;
+                    self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
                     return Next::Close;
                 }
                 Ok(End::Whole { upstream_again, agent_again }) => {
@@ -322,11 +335,14 @@ impl Carrier {
         if progress.status == 0 {
             // What may stand in the buffer is an interim answer at most.
             refuse(half, &error, id, &head.method).await;
+        } else {
+            // What came of the answer is sent; its missing end says that it is not whole.
+            let _ = tokio::time::timeout(self.plan.settings.idle, half.send()).await;
         }
         Next::Close
     }
 
-    /// What follows a 101 is copied raw, as long as the credential that opened it would still be given.
+    /// What follows a 101 is copied raw, as long as the decision that opened it would still be the same.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
     async fn upgraded<A: Wire + ?Sized>(
         &self,
@@ -334,6 +350,8 @@ impl Carrier {
         upstream: &mut Half<UpstreamStream>,
         ticker: &mut Ticker,
         drain: &mut Drain,
+        head: &RequestHead,
+        outgoing: &Outgoing,
         injected: Option<Injected>,
         record: Record,
         mut progress: Progress,
@@ -346,21 +364,36 @@ impl Carrier {
         record.opened(verdict, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
         let mut changes = self.proxy.changes();
-        let revoked = async {
+        let changed = async {
             loop {
-                let live = self.proxy.live();
-                let still = match &injected {
-                    Some(i) => still_injected(&live.snapshot, &self.agent, self.scheme, &self.authority, &i.rule),
-                    None => live.snapshot.agent(self.agent.name.as_str()).is_some_and(|a| a.generation == self.agent.generation),
-                };
-                drop(live);
-                if !still || changes.changed().await.is_err() {
+                if !self.still(head, &outgoing.target, injected.as_ref()) || changes.changed().await.is_err() {
                     return;
                 }
             }
         };
+        let revoked = async {
+            tokio::select! {
+                () = changed => {}
+                () = self.proof.ended(&self.proxy) => {}
+            }
+        };
         let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
         record.done(verdict, end.word(), &progress);
+    }
+
+    /// Whether a request would still be let pass, with the same credential or without one as before.
+    fn still(&self, head: &RequestHead, target: &str, injected: Option<&Injected>) -> bool {
+        let live = self.proxy.live();
+        let own = &self.proof.agent;
+        let Some(now) = live.snapshot.agent(own.name.as_str()).filter(|now| now.generation == own.generation) else { return false };
+        match (live.snapshot.request(now, self.scheme, &self.authority), injected) {
+            (Ok(Some(candidates)), Some(injected)) => {
+                let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, &candidates) };
+                matches!(candidates.decide(&facts), Decision::Inject(_, chosen) if chosen.rule.id == injected.rule.id)
+            }
+            (Ok(None), None) => self.without_credential(&live.snapshot).is_ok(),
+            _ => false,
+        }
     }
 
     /// A connection to the origin: an idle one of this agent's, or a new one.
@@ -368,7 +401,7 @@ impl Carrier {
         let tls = self.scheme == Scheme::Https;
         let transport = &self.plan.transport;
         if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
-            let key = PoolKey { agent: self.agent.name.as_str().into(), authority: self.authority.clone(), tls };
+            let key = PoolKey { agent: self.proof.agent.name.as_str().into(), authority: self.authority.clone(), tls };
             self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
         }
         if reuse
@@ -382,71 +415,4 @@ impl Carrier {
         self.proxy.metrics.upstream_connection(false);
         Ok((stream, false))
     }
-}
-
-/// A request as it goes out.
-struct Outgoing {
-    target: String,
-    headers: HeaderMap,
-    upgrade: bool,
-}
-
-impl Outgoing {
-    /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
-    /// agent's can take the credential off.
-    fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
-        let mut headers = head.headers.clone();
-        let stripped = hop_by_hop::strip_request(&mut headers);
-        headers.remove(CONTENT_LENGTH);
-        let mut target = target.to_owned();
-        if let Some(Injected { rule, material }) = injected {
-            hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
-            if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
-                target = without;
-            }
-            if rule.has_path_rules() {
-                hop_by_hop::drop_overrides(&mut headers);
-            }
-            if rule.scrub {
-                scrub::narrow_request(&mut headers);
-            }
-        }
-        hop_by_hop::drop_placeholders(&mut headers);
-        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        headers.insert(HOST, host);
-        if stripped.te_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
-        }
-        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
-        let upgrading = upgrade.is_some() && head.method == Method::GET;
-        if let Some(protocol) = upgrade.filter(|_| upgrading) {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, protocol);
-        }
-        if let Some(Injected { material, .. }) = injected {
-            headers.insert(material.name().clone(), material.value().clone());
-        }
-        Self { target, headers, upgrade: upgrading }
-    }
-}
-
-/// The credential that the agent names, in a field by which that origin is authenticated to.
-fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
-    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
-    let mut placeholder = None;
-    for value in values {
-        if let Some(name) = explicit_name(value.as_bytes()) {
-            return Some(Pick::Explicit(name));
-        }
-        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
-    }
-    placeholder.map(Pick::Placeholder)
-}
-
-/// The path of a request target, without the query.
-fn path_of(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
 }

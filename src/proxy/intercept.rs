@@ -8,6 +8,7 @@ use http::{Method, Version};
 use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::authenticate::Proof;
 use super::connection::{Awaited, Drain, next_head, refuse};
 use super::error::{Code, ProxyError};
 use super::exchange::{Progress, Ticker};
@@ -19,20 +20,13 @@ use super::wire::{Half, Wire};
 use crate::audit::Verdict;
 use crate::host::{Authority, Host};
 use crate::message::h1::{RequestHead, Target};
-use crate::policy::{AgentView, Scheme};
+use crate::policy::Scheme;
 
 /// The first byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
 /// Serves an accepted tunnel to its end.
-pub(super) async fn serve(
-    proxy: Arc<Proxy>,
-    mut half: Half<ClientStream>,
-    agent: Arc<AgentView>,
-    authority: Authority,
-    mut ticker: Ticker,
-    mut drain: Drain,
-) {
+pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof: Proof, authority: Authority, mut ticker: Ticker, mut drain: Drain) {
     let settings = Arc::clone(&proxy.live().settings);
     match first_bytes(&mut half, &settings, &mut ticker, &mut drain).await {
         // Clients open spare tunnels and drop them: that is no error.
@@ -41,16 +35,16 @@ pub(super) async fn serve(
             let prefix = half.input.take();
             let Some((stream, names_agree)) = handshake(&proxy, prefix, half, &authority).await else { return };
             let mut inner: Half<dyn Wire> = Half::new(stream);
-            let mut carrier = Carrier::new(&proxy, agent, Scheme::Https, authority);
+            let mut carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
             requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
         }
         Some(Speech::Http) => {
-            let mut carrier = Carrier::new(&proxy, agent, Scheme::Http, authority);
+            let mut carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
             requests(&proxy, &mut half, &mut carrier, true, ticker, drain).await;
         }
         Some(Speech::Other) => {
             let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
-            record.agent(agent.name.as_str()).protocol("");
+            record.agent(proof.agent.name.as_str()).protocol("");
             record.done(Verdict::Denied, "not_tls", &Progress { status: 200, ..Progress::default() });
         }
     }
@@ -181,10 +175,10 @@ fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> R
         _ => return Err(misdirected("the Host field")),
     }
     match &head.target {
-        Target::Origin(uri) => Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned()),
+        Target::Origin(uri) => Ok(Target::path_and_query(uri)),
         Target::Asterisk => Ok("*".to_owned()),
         Target::Absolute(uri) if uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|a| same(a.as_str())) => {
-            Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+            Ok(Target::path_and_query(uri))
         }
         Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
     }

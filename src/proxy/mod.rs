@@ -12,6 +12,7 @@ mod forward;
 mod intercept;
 mod limits;
 mod live;
+mod outgoing;
 mod record;
 mod respond;
 mod stream;
