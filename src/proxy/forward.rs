@@ -14,16 +14,17 @@ use super::live::{Live, Proxy, Seen, Settings, Transport};
 use super::outgoing::{Outgoing, path_of, pick};
 use super::record::Record;
 use super::respond::write_error;
-use super::tunnel;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
 use crate::credential::Material;
 use crate::host::Authority;
-use crate::message::h1::{Framing, RequestHead, write_request};
+use crate::message::h1::{Framing, RequestHead, Target, write_request};
 use crate::message::hop_by_hop;
 use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
-use crate::upstream::{PoolKey, Slot, UpstreamStream};
+use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
+
+mod upgraded;
 
 /// What becomes of the agent's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,14 @@ impl Plan {
     }
 }
 
+/// A request that was decided on, and the connection that it goes out on.
+struct Ready {
+    injected: Option<Injected>,
+    stream: UpstreamStream,
+    /// The connection had been idle.
+    reused: bool,
+}
+
 /// A credential on its way onto a request.
 pub(super) struct Injected {
     pub(super) rule: Arc<Rule>,
@@ -106,7 +115,11 @@ impl Carrier {
 
     /// Refuses a request that is not carried at all.
     pub(super) async fn refuse<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, error: ProxyError) {
-        let record = self.record(head, "");
+        let asked = match &head.target {
+            Target::Origin(uri) | Target::Absolute(uri) => Target::path_and_query(uri),
+            Target::Authority(_) | Target::Asterisk => String::new(),
+        };
+        let record = self.record(head, &asked);
         let id = record.id();
         record.failed(&error, &Progress::default());
         refuse(half, &error, id, &head.method).await;
@@ -128,17 +141,46 @@ impl Carrier {
         target: &str,
     ) -> Next {
         let mut record = self.record(&head, target);
-        let place = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings);
-        let decided = match place {
-            Some(_) => self.decide(&head, target, &mut record).await,
-            None => Err(ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon")),
+        let Some(_place) = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings) else {
+            let error = ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon");
+            return self.refused(half, &head, record, &error).await;
         };
-        let injected = match decided {
-            Ok(injected) => injected,
-            Err(error) => return self.refused(half, &head, record, &error).await,
-        };
-        let outgoing = Outgoing::prepare(&head, target, self.scheme, &self.authority, injected.as_ref());
-        self.exchange(half, ticker, drain, &head, outgoing, injected, record).await
+        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
+        // an idle one turns out to have been closed (RFC 9110 9.2.2).
+        let mut reuse = true;
+        loop {
+            let ready = match self.ready(&head, target, reuse, &mut record).await {
+                Ok(ready) => ready,
+                Err(error) => return self.refused(half, &head, record, &error).await,
+            };
+            match self.exchange(half, ticker, drain, &head, target, ready, record).await {
+                Ok(next) => return next,
+                Err(again) => (record, reuse) = (again, false),
+            }
+        }
+    }
+
+    /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
+    /// the decision is taken anew, so that no request is sent by a state that is gone.
+    async fn ready(&mut self, head: &RequestHead, target: &str, reuse: bool, record: &mut Record) -> Result<Ready, ProxyError> {
+        loop {
+            let injected = self.decide(head, target, record).await?;
+            let (stream, reused) = match self.connection(reuse).await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    if let Some(address) = error.address {
+                        record.upstream(address, "");
+                    }
+                    return Err(error.into());
+                }
+            };
+            if self.proxy.serial() == self.plan.serial && self.proof.holds(&self.proxy) {
+                return Ok(Ready { injected, stream, reused });
+            }
+            if let Some((_, slot)) = &self.path {
+                slot.put(stream);
+            }
+        }
     }
 
     /// Answers a refusal. The connection goes on where nothing of the request is left on it.
@@ -194,7 +236,8 @@ impl Carrier {
             match fetched {
                 Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
                 Err(_) if self.proxy.serial() != self.plan.serial => {}
-                Err(Unavailable { reason: "superseded", .. }) => tokio::task::yield_now().await,
+                // The source is replaced a moment before the state is.
+                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(self.plan.serial).await,
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
                     let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
@@ -219,6 +262,8 @@ impl Carrier {
         }
     }
 
+    /// Sends a request and passes its answer on. Gives the record back where the connection turned out to be closed
+    /// and the request may go again.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
     async fn exchange<A: Wire + ?Sized>(
         &mut self,
@@ -226,10 +271,12 @@ impl Carrier {
         ticker: &mut Ticker,
         drain: &mut Drain,
         head: &RequestHead,
-        outgoing: Outgoing,
-        injected: Option<Injected>,
+        target: &str,
+        ready: Ready,
         mut record: Record,
-    ) -> Next {
+    ) -> Result<Next, Record> {
+        let Ready { injected, stream, reused } = ready;
+        let outgoing = Outgoing::prepare(head, target, self.scheme, &self.authority, injected.as_ref());
         let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
         let drop_trailers = |trailers: &mut HeaderMap| {
             hop_by_hop::drop_placeholders(trailers);
@@ -251,53 +298,44 @@ impl Carrier {
             idle: settings.idle,
             ahead: settings.head_bytes,
         };
-        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
-        // an idle one turns out to have been closed (RFC 9110 9.2.2).
-        let mut reuse = true;
-        loop {
-            let (stream, reused) = match self.connection(reuse).await {
-                Ok(connected) => connected,
-                Err(error) => return self.refused(half, head, record, &error).await,
-            };
-            record.upstream(stream.peer(), "HTTP/1.1");
-            let mut upstream = Half::new(Box::new(stream));
-            write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
-            let filter = match &injected {
-                Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
-                _ => ResponseFilter::none(),
-            };
-            let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
-            let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
-            let progress = exchange.progress;
-            let hits = exchange.hits();
-            drop(exchange);
-            if hits > 0 {
-                self.proxy.metrics.scrubbed();
-                tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+        record.upstream(stream.peer(), "HTTP/1.1");
+        let mut upstream = Half::new(Box::new(stream));
+        write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
+        let filter = match &injected {
+            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
+            _ => ResponseFilter::none(),
+        };
+        let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
+        let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
+        let progress = exchange.progress;
+        let hits = exchange.hits();
+        drop(exchange);
+        if hits > 0 {
+            self.proxy.metrics.scrubbed();
+            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+        }
+        match ended {
+            Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
+                Err(record)
             }
-            match ended {
-                Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
-                    reuse = false;
-                }
-                Ok(End::Upgraded) => {
-                    self.note_answer(injected.as_ref(), progress.status);
-                    self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
-                    return Next::Close;
-                }
-                Ok(End::Whole { upstream_again, agent_again }) => {
-                    if upstream_again && let Some((_, slot)) = &self.path {
-                        slot.put(*upstream.io);
-                    }
-                    self.note_answer(injected.as_ref(), progress.status);
-                    record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
-                    if agent_again {
-                        return Next::Again;
-                    }
-                    half.linger().await;
-                    return Next::Close;
-                }
-                Err(fail) => return self.failed(half, head, verdict, record, fail, progress).await,
+            Ok(End::Upgraded) => {
+                self.note_answer(injected.as_ref(), progress.status);
+                self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
+                Ok(Next::Close)
             }
+            Ok(End::Whole { upstream_again, agent_again }) => {
+                if upstream_again && let Some((_, slot)) = &self.path {
+                    slot.put(*upstream.io);
+                }
+                self.note_answer(injected.as_ref(), progress.status);
+                record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
+                if agent_again {
+                    return Ok(Next::Again);
+                }
+                half.linger().await;
+                Ok(Next::Close)
+            }
+            Err(fail) => Ok(self.failed(half, head, verdict, record, fail, progress).await),
         }
     }
 
@@ -342,62 +380,8 @@ impl Carrier {
         Next::Close
     }
 
-    /// What follows a 101 is copied raw, as long as the decision that opened it would still be the same.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
-    async fn upgraded<A: Wire + ?Sized>(
-        &self,
-        half: &mut Half<A>,
-        upstream: &mut Half<UpstreamStream>,
-        ticker: &mut Ticker,
-        drain: &mut Drain,
-        head: &RequestHead,
-        outgoing: &Outgoing,
-        injected: Option<Injected>,
-        record: Record,
-        mut progress: Progress,
-    ) {
-        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
-        let settings = Arc::clone(&self.plan.settings);
-        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
-            return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
-        };
-        record.opened(verdict, &progress);
-        let _open = self.proxy.metrics.tunnel_opened();
-        let mut changes = self.proxy.changes();
-        let changed = async {
-            loop {
-                if !self.still(head, &outgoing.target, injected.as_ref()) || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let revoked = async {
-            tokio::select! {
-                () = changed => {}
-                () = self.proof.ended(&self.proxy) => {}
-            }
-        };
-        let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
-        record.done(verdict, end.word(), &progress);
-    }
-
-    /// Whether a request would still be let pass, with the same credential or without one as before.
-    fn still(&self, head: &RequestHead, target: &str, injected: Option<&Injected>) -> bool {
-        let live = self.proxy.live();
-        let own = &self.proof.agent;
-        let Some(now) = live.snapshot.agent(own.name.as_str()).filter(|now| now.generation == own.generation) else { return false };
-        match (live.snapshot.request(now, self.scheme, &self.authority), injected) {
-            (Ok(Some(candidates)), Some(injected)) => {
-                let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, &candidates) };
-                matches!(candidates.decide(&facts), Decision::Inject(_, chosen) if chosen.rule.id == injected.rule.id)
-            }
-            (Ok(None), None) => self.without_credential(&live.snapshot).is_ok(),
-            _ => false,
-        }
-    }
-
     /// A connection to the origin: an idle one of this agent's, or a new one.
-    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), ProxyError> {
+    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), DialError> {
         let tls = self.scheme == Scheme::Https;
         let transport = &self.plan.transport;
         if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {

@@ -1,5 +1,6 @@
 //! A tunnel to a host that a credential covers: its TLS ends here, with a leaf certificate for the CONNECT host.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::audit::Verdict;
 use crate::host::{Authority, Host};
 use crate::message::h1::{RequestHead, Target};
 use crate::policy::Scheme;
+use crate::tls::{describe_agent_tls_error, tls_error};
 
 /// The first byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -33,7 +35,16 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
         None => {}
         Some(Speech::Tls) => {
             let prefix = half.input.take();
-            let Some((stream, names_agree)) = handshake(&proxy, prefix, half, &authority).await else { return };
+            let (stream, names_agree) = match handshake(&proxy, prefix, half, &authority).await {
+                Ok(Some(shaken)) => shaken,
+                Ok(None) => return,
+                Err(why) => {
+                    tracing::info!(agent = proof.agent.name.as_str(), host = %authority, "the agent's TLS handshake failed: {why}");
+                    let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
+                    record.agent(proof.agent.name.as_str()).protocol("");
+                    return record.done(Verdict::Failed, "agent_tls", &Progress { status: 200, ..Progress::default() });
+                }
+            };
             let mut inner: Half<dyn Wire> = Half::new(stream);
             let mut carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
             requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
@@ -93,12 +104,13 @@ async fn first_bytes(half: &mut Half<ClientStream>, settings: &Settings, ticker:
     .await
 }
 
-/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host.
-async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Option<(Box<dyn Wire>, bool)> {
+/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host. A client that just goes
+/// away is no error, and gives nothing.
+async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Result<Option<(Box<dyn Wire>, bool)>, String> {
     let begun = Instant::now();
     let limit = proxy.live().settings.tls;
     let shaking = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await.ok()?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await?;
         let hello = start.client_hello();
         let names_agree = hello.server_name().is_none_or(|sni| Host::parse(sni).is_ok_and(|host| host == authority.host));
         let config = match proxy.leaves.cached(&authority.host) {
@@ -108,18 +120,23 @@ async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, aut
             }
             None => {
                 proxy.metrics.leaf_cache(false);
-                proxy.leaves.get(&authority.host).await.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).ok()?.config
+                let leaf = proxy.leaves.get(&authority.host).await;
+                leaf.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).map_err(std::io::Error::other)?.config
             }
         };
-        let stream = start.into_stream(config).await.ok()?;
-        Some((Box::new(stream) as Box<dyn Wire>, names_agree))
+        let stream = start.into_stream(config).await?;
+        std::io::Result::Ok((Box::new(stream) as Box<dyn Wire>, names_agree))
     };
-    let done = tokio::time::timeout(limit, shaking).await.ok().flatten();
-    match &done {
-        Some(_) => proxy.metrics.handshake(begun.elapsed()),
-        None => tracing::debug!(host = %authority, "the agent's TLS handshake did not succeed"),
+    match tokio::time::timeout(limit, shaking).await {
+        Ok(Ok(shaken)) => {
+            proxy.metrics.handshake(begun.elapsed());
+            Ok(Some(shaken))
+        }
+        // A spare tunnel that was dropped midway.
+        Ok(Err(e)) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(None),
+        Ok(Err(e)) => Err(tls_error(&e).map_or_else(|| e.to_string(), describe_agent_tls_error)),
+        Err(_) => Err("it took too long".to_owned()),
     }
-    done
 }
 
 /// The requests inside, one after the other.
