@@ -1,6 +1,7 @@
 //! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
 
 mod checkpoints;
+mod error;
 mod listen;
 mod ops;
 mod settings;
@@ -21,10 +22,11 @@ use crate::proxy::Proxy;
 use crate::vault::local::LocalStore;
 
 pub use checkpoints::{StoreCheckpoints, audit_key};
+pub use error::{ReloadError, StartError};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
 pub use settings::{dialer, egress};
-pub use state::{CA_ITEM, ReloadError, State};
+pub use state::{CA_ITEM, State};
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -47,20 +49,6 @@ pub struct ServerOptions {
     pub store: Arc<LocalStore>,
     /// Whether this is the home's `serve`: it alone listens on `admin.sock` and for metrics.
     pub is_serve: bool,
-}
-
-/// Why it did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener could not be opened.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The store or the configuration cannot be put in force.
-    #[error(transparent)]
-    State(#[from] ReloadError),
-    /// The audit log cannot be opened.
-    #[error("the audit log cannot be opened: {0}")]
-    Audit(String),
 }
 
 /// A running proxy. Dropping it stops it at once; [`Running::shutdown`] drains it first.

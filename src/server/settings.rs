@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ReloadError;
-use super::state::failed;
+use super::error::ReloadError;
 use crate::clock;
 use crate::config::Config;
 use crate::policy::Egress;
@@ -20,7 +19,7 @@ use crate::vault::local::StoreState;
 /// [`ReloadError`] names the file of anchors that cannot be used.
 pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Dialer, ReloadError> {
     let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
-    let trust = UpstreamTrust::load(&SystemStore::here(), files, own_keys, clock::now()).map_err(failed)?;
+    let trust = UpstreamTrust::load(&SystemStore::here(), files, own_keys, clock::now()).map_err(|e| ReloadError::trust(config, &e))?;
     trust.warnings.iter().for_each(|w| tracing::warn!("{w}"));
     let settings = DialerSettings {
         overrides: config.resolve.iter().cloned().collect(),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ServerOptions;
 use super::checkpoints::{StoreCheckpoints, audit_key};
+use super::error::{ReloadError, StartError, failed};
 use super::settings::{egress, settings, transport, warn_of_config};
 use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
@@ -24,17 +25,12 @@ use crate::proxy::{Live, Proxy, ProxyParts, Transport};
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{CaState, LeafCache, ListenerTls, ListenerTlsError};
+use crate::tls::{CaState, LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
 use crate::vault::local::{LocalStore, LocalVault, StoreError, StoreState, UsageBatch};
 
 /// The store's item that holds the CA.
 pub const CA_ITEM: &str = "ca";
-
-/// Why a state cannot be put in force.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ReloadError(pub(super) String);
 
 /// The state of a running proxy.
 pub struct State {
@@ -68,13 +64,11 @@ struct Current {
 
 impl State {
     /// Builds the first state. Reads the store, the CA and the trust anchors, and opens the audit log.
-    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
-        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners))
-            .await
-            .map_err(|_| ReloadError("the start was cut short".to_owned()))?
+    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
+        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners)).await.map_err(|_| failed("the start was cut short"))?
     }
 
-    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
+    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
         let ServerOptions { home, config_file, config_required, config, store, is_serve } = options;
         let (stored, vault) = store.load_with_vault().map_err(failed)?;
         report_faults(&stored);
@@ -83,7 +77,7 @@ impl State {
         let metrics = Arc::new(Metrics::new(config.admin.token_file.is_some()));
         let options = AuditOptions { max_size: config.audit.max_size, keep: config.audit.keep };
         let audit = AuditLog::open(&home.audit(), audit_key(&store).map_err(failed)?, options, Arc::new(StoreCheckpoints(Arc::clone(&store))))
-            .map_err(|e| super::StartError::Audit(e.to_string()))?;
+            .map_err(|e| StartError::Audit(e.to_string()))?;
         let audit = Arc::new(audit);
         let lost = Arc::clone(&audit);
         metrics.set_audit_lost(move || lost.lost());
@@ -175,16 +169,17 @@ impl State {
         self.lock().config.admin.token_file.clone()
     }
 
-    pub(super) fn listener_tls(&self) -> Result<ListenerTls, ListenerTlsError> {
+    pub(super) fn listener_tls(&self) -> Result<ListenerTls, ReloadError> {
         let current = self.lock();
         let proxy = &current.config.proxy;
-        match &proxy.tls_cert {
+        let made = match &proxy.tls_cert {
             Some((cert, key)) => ListenerTls::from_files(cert, key, Arc::clone(&self.leaves)),
             None => {
                 let names = proxy.tls_names.iter().filter_map(|n| Host::parse(n).ok()).collect();
                 ListenerTls::own(names, Arc::clone(&self.leaves))
             }
-        }
+        };
+        made.map_err(|e| ReloadError::listener(&current.config, &e))
     }
 
     /// Records a change by `serve` itself.
@@ -208,7 +203,7 @@ impl State {
     /// [`ReloadError`].
     pub async fn reload(self: Arc<Self>) -> Result<(), ReloadError> {
         let reloading = tokio::task::spawn_blocking(move || self.reload_blocking());
-        reloading.await.map_err(|_| ReloadError("the reload was cut short".to_owned()))?
+        reloading.await.map_err(|_| failed("the reload was cut short"))?
     }
 
     pub(super) fn reload_blocking(&self) -> Result<(), ReloadError> {
@@ -245,11 +240,11 @@ impl State {
     pub(super) async fn poll_store(self: Arc<Self>) {
         let polled = tokio::task::spawn_blocking(move || {
             let mut current = self.lock();
-            if let Err(error) = self.take_store(&mut current, false)
-                && current.trouble.as_deref() != Some(error.0.as_str())
+            if let Err(error) = self.take_store(&mut current, false).map_err(|e| e.to_string())
+                && current.trouble.as_deref() != Some(error.as_str())
             {
                 tracing::error!("the store cannot be read; what was read last stays in force: {error}");
-                current.trouble = Some(error.0);
+                current.trouble = Some(error);
             }
         });
         let _ = polled.await;
@@ -352,10 +347,6 @@ impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn failed(error: impl std::fmt::Display) -> ReloadError {
-    ReloadError(error.to_string())
 }
 
 /// The CA of the store; `ca.pem` beside it is written anew where it differs.

@@ -6,11 +6,12 @@ use super::terms::TermsArgs;
 use super::view::{self, CredentialView};
 use crate::agent::AgentName;
 use crate::cli::DEFAULT_AGENT;
-use crate::cli::context::{Change, Context};
+use crate::cli::context::{Change, Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::source::SourceArgs;
 use crate::credential::CredentialName;
 use crate::credential::Source;
+use crate::vault::local::StoreError;
 
 /// Add a credential: a secret, and where it may go
 ///
@@ -51,15 +52,14 @@ pub(crate) struct AddArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
-    // All that can be judged without the secret and the passphrase comes first.
+    // All that can be judged without the secret comes before anybody types one.
     let name = CredentialName::parse(&args.name)?;
     let terms = args.terms.terms(&name)?;
     let agents = args.agents()?;
-    let home = ctx.home()?;
-    ctx.config(&home)?;
+    let unlocked = ctx.unlock()?;
+    is_new(&unlocked, &name, &agents)?;
     let secret = args.source.read(&format!("Secret of {name}"))?;
     let weak = secret.is_weak();
-    let unlocked = ctx.unlock()?;
     unlocked.store.add_credential(&name, terms, Source::Local, &secret, &agents)?;
     let info = unlocked.credential(&name)?;
     let domains: Vec<String> = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect();
@@ -76,6 +76,18 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
         view::details(&ctx.out, &info)?;
     }
     DONE
+}
+
+/// Whether the name is free and the agents are there. The store itself says so again when it is written.
+fn is_new(unlocked: &Unlocked, name: &CredentialName, agents: &[AgentName]) -> Result<(), CommandError> {
+    let state = unlocked.state()?;
+    if state.credentials.iter().any(|c| c.entry.name == *name) {
+        return Err(StoreError::Exists { what: "credential", name: name.to_string() }.into());
+    }
+    match agents.iter().find(|agent| !state.agents.iter().any(|a| a.name == **agent)) {
+        Some(agent) => Err(StoreError::NotFound { what: "agent", name: agent.to_string() }.into()),
+        None => Ok(()),
+    }
 }
 
 impl AddArgs {
