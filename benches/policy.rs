@@ -1,5 +1,4 @@
 //! What a decision costs with one credential and one agent, and with a thousand of each: it should be the same.
-#![expect(missing_docs, reason = "criterion's macros make public functions without docs")]
 
 use std::hint::black_box;
 

@@ -5,6 +5,8 @@
 //! removed agent's tokens are dead at once. A [`SessionKind::Run`] token also has to be
 //! held by its command over `admin.sock`.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,6 +17,9 @@ use crate::agent::AgentName;
 
 /// The prefix of a session token.
 pub const TOKEN_PREFIX: &str = "khs_";
+
+/// The longest that a session lasts.
+pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// One key, one purpose, one label: the MAC of a session token is no MAC of anything else.
 const LABEL: &[u8] = b"keyhatch session token v1\0";

@@ -22,7 +22,29 @@ const ALSO: [(&str, &str); 4] = [("vault", "store"), ("upstream", "tls"), ("serv
 const ASKED_BY_ALL: [&str; 3] = ["clock", "random", "environment"];
 
 /// The files that call `expose()`: where a plaintext leaves its type. Whoever adds one says why in the review.
-const EXPOSING: [&str; 0] = [];
+const EXPOSING: [&str; 17] = [
+    // Tokens of agents: printed once, sent over admin.sock, put into an environment, compared.
+    "src/admin/client.rs",
+    "src/admin/socket.rs",
+    "src/cli/agent/mod.rs",
+    "src/cli/run/own.rs",
+    "src/cli/session.rs",
+    // The one place that makes a header's value of a secret, and the one that looks for it in answers.
+    "src/credential/injection.rs",
+    "src/message/scrub/mod.rs",
+    // What is typed or read goes to the key derivation.
+    "src/cli/credential/rotate.rs",
+    "src/envelope/header.rs",
+    "src/envelope/key.rs",
+    "src/home/key_file.rs",
+    "src/home/unlock.rs",
+    // Sealing and opening: the CA's key, the store's items, the credentials.
+    "src/tls/state.rs",
+    "src/vault/local/credentials.rs",
+    "src/vault/local/items.rs",
+    "src/vault/local/seal.rs",
+    "src/vault/local/search.rs",
+];
 
 struct Source {
     path: PathBuf,
@@ -54,11 +76,12 @@ fn sources(dir: &str) -> Vec<Source> {
 
 /// What of a file is not its tests.
 fn without_tests(source: &Source) -> &str {
-    if is_test_file(&source.path) {
+    if is_test_file(Path::new(&source.name)) {
         return "";
     }
-    // A module of tests ends its file, by this house's habit.
-    let cut = source.text.find("#[cfg(test)]\nmod ").or_else(|| source.text.find("#[cfg(test)]\n#["));
+    // An inline module of tests ends its file, by this house's habit; `mod tests;` is a file of its own.
+    let inline = |at: usize| source.text[at..].lines().nth(1).is_some_and(|l| l.starts_with("mod ") && l.ends_with('{'));
+    let cut = source.text.match_indices("\n#[cfg(test)]\n").map(|(at, _)| at + 1).find(|at| inline(*at));
     &source.text[..cut.unwrap_or(source.text.len())]
 }
 
@@ -183,7 +206,8 @@ fn cryptography_is_named_in_the_envelope_only() {
 fn plaintexts_are_exposed_where_it_is_known() {
     let calling = sources("src").into_iter().filter(|s| without_tests(s).contains(".expose()")).map(|s| s.name).collect::<BTreeSet<_>>();
     let listed = EXPOSING.iter().map(|p| (*p).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(calling, listed);
+    let (new, gone) = (calling.difference(&listed).collect::<Vec<_>>(), listed.difference(&calling).collect::<Vec<_>>());
+    assert!(new.is_empty() && gone.is_empty(), "not on the list: {new:?}; on it without need: {gone:?}");
 }
 
 #[test]

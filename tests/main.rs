@@ -1,5 +1,13 @@
 //! Tests that drive the real binary: each against what CONTRACT and README promise to people and programs.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "test code fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

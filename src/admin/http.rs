@@ -42,7 +42,7 @@ pub trait Readiness: Send + Sync + 'static {
     fn problems(&self) -> Vec<String>;
 }
 
-/// The token that `/readyz` and `/metrics` ask for. Only its digest is kept.
+/// The token that `/metrics` asks for. Only its digest is kept.
 pub struct AdminToken(TokenDigest);
 
 /// Why a token file's content is no token. Says nothing of it.
@@ -76,7 +76,7 @@ pub struct AdminHttp {
     pub metrics: Arc<Metrics>,
     /// `/readyz`
     pub readiness: Arc<dyn Readiness>,
-    /// Asked for on all but `/healthz`, where there is one.
+    /// Asked for on `/metrics`, and for the problems of `/readyz`, where there is one.
     pub token: Option<AdminToken>,
 }
 
@@ -157,31 +157,36 @@ impl Server {
         if is_loopback(self.address.ip()) && !self.knows_host(request) {
             return text(StatusCode::MISDIRECTED_REQUEST, "this Host is not the admin listener's; ask for it by its address\n");
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if *request.method() != Method::GET {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
             return response;
         }
         let path = request.uri().path();
         if path == "/healthz" {
             return text(StatusCode::OK, "ok\n");
         }
-        if self.shown.token.as_ref().is_some_and(|t| !t.is_in(request.headers())) {
+        let trusted = self.shown.token.as_ref().is_none_or(|t| t.is_in(request.headers()));
+        if path == "/readyz" {
+            return self.ready(trusted);
+        }
+        if !trusted {
             let mut response = text(StatusCode::UNAUTHORIZED, "the admin token is wanted: Authorization: Bearer ...\n");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keyhatch\""));
             return response;
         }
         match path {
-            "/readyz" => self.ready(),
             "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, self.shown.metrics.render()),
             _ => text(StatusCode::NOT_FOUND, "there is /healthz, /readyz and /metrics\n"),
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    /// Whether it is ready is for everyone (a supervisor's probe has no token), why it is not for the operator.
+    fn ready(&self, trusted: bool) -> Response<Full<Bytes>> {
         let problems = self.shown.readiness.problems();
-        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = serde_json::json!({ "ready": problems.is_empty(), "problems": problems });
+        let ready = problems.is_empty();
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = if trusted { serde_json::json!({ "ready": ready, "problems": problems }) } else { serde_json::json!({ "ready": ready }) };
         answer(status, "application/json", format!("{body}\n"))
     }
 

@@ -12,11 +12,11 @@ use crate::admin::ErrorCode;
 use crate::admin::client::{AdminClient, ClientError};
 use crate::agent::AgentName;
 use crate::audit::{AuditEvent, ChangeRecord};
-use crate::config::{Config, UnlockMethod};
+use crate::config::{Config, ConfigError, UnlockMethod};
 use crate::credential::CredentialName;
 use crate::envelope::{SealedBy, UnlockKey};
 use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
-use crate::server::{CA_ITEM, ServerOptions, StoreCheckpoints, audit_key};
+use crate::server::{CA_ITEM, ReloadError, ServerOptions, StartError, StoreCheckpoints, audit_key};
 use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
 use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
@@ -187,6 +187,14 @@ impl From<ClientError> for CommandError {
             }
             _ => Self::failed(e.to_string()),
         }
+    }
+}
+
+/// Why a server did not start; a bad value of the configuration with its place.
+pub(crate) fn not_started(config_file: &Path, e: StartError) -> CommandError {
+    match e {
+        StartError::State(ReloadError::Setting { key, why }) => ConfigError::in_use(config_file, key, why).into(),
+        e => CommandError::failed(e.to_string()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::agent::AgentName;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::config::units::{DURATION_FORM, parse_duration};
-use crate::session::SessionKind;
+use crate::session::{MAX_TTL, SessionKind};
 
 /// Print the environment that an agent needs, for eval
 ///
@@ -68,5 +68,5 @@ pub(super) fn run(ctx: &Context, args: &EnvArgs) -> Outcome {
 /// Reads `--ttl`.
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = parse_duration(text).ok_or_else(|| format!("give {DURATION_FORM}"))?;
-    if ttl < Duration::from_secs(1) { Err("a session lasts a second at least".to_owned()) } else { Ok(ttl) }
+    if (Duration::from_secs(1)..=MAX_TTL).contains(&ttl) { Ok(ttl) } else { Err("a session lasts from 1 second to 30 days".to_owned()) }
 }

@@ -41,13 +41,15 @@ pub(crate) struct CommandError {
     pub(crate) message: String,
     /// What to do about it, where there is something.
     pub(crate) hint: Option<String>,
+    /// The exit code, where it is not the kind's own.
+    pub(crate) exit_code: Option<u8>,
 }
 
 impl CommandError {
     /// A failure of this kind.
     #[must_use]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, exit_code: None }
     }
 
     /// Exit code 1.
@@ -66,6 +68,12 @@ impl CommandError {
     #[must_use]
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub(crate) fn code(&self) -> u8 {
+        self.exit_code.unwrap_or_else(|| self.kind.code())
     }
 
     /// With the mend.
@@ -94,7 +102,7 @@ impl CommandError {
             message: &'a str,
             hint: Option<&'a str>,
         }
-        let error = Inner { kind: self.kind, exit_code: self.kind.code(), message: &self.message, hint: self.hint.as_deref() };
+        let error = Inner { kind: self.kind, exit_code: self.code(), message: &self.message, hint: self.hint.as_deref() };
         serde_json::to_string(&Outer { error }).expect("strings and a number have a JSON form")
     }
 }

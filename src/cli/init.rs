@@ -47,6 +47,9 @@ pub(crate) struct InitArgs {
 
 pub(super) fn run(ctx: &Context, args: &InitArgs) -> Outcome {
     let home = ctx.home_place()?;
+    if home.dir().exists() {
+        home.check()?;
+    }
     if home.store().symlink_metadata().is_ok() {
         return Err(CommandError::failed(format!("{} has a store already, and it is left as it is", home.dir().display()))
             .hint("go on with it, or give another home with --home"));

@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     let ctx = Context::new(cli.globals);
     dispatch(&ctx, cli.command).unwrap_or_else(|e| {
         ctx.out.error(&e);
-        ExitCode::from(e.kind.code())
+        ExitCode::from(e.code())
     })
 }
 

@@ -122,6 +122,12 @@ pub(crate) fn time_or_never(at: Option<jiff::Timestamp>) -> String {
     time(at).unwrap_or_else(|| "never".to_owned())
 }
 
+/// `1 fault`, `2 faults`.
+#[must_use]
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::context::{Context, Unlocked, runtime};
+use super::context::{Context, Unlocked, not_started, runtime};
 use super::error::{CommandError, DONE, Outcome};
 use crate::home::ServeLock;
 use crate::process;
@@ -44,7 +44,9 @@ async fn serve(ctx: &Context, unlocked: Unlocked) -> Outcome {
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let config = unlocked.config.clone();
-    let running = server::start(ctx.server_options(unlocked, true)).await.map_err(|e| CommandError::failed(e.to_string()))?;
+    let options = ctx.server_options(unlocked, true);
+    let file = options.config_file.clone();
+    let running = server::start(options).await.map_err(|e| not_started(&file, e))?;
     for line in running.describe() {
         tracing::info!("{line}");
     }

@@ -45,6 +45,7 @@ fn refused(e: SecretError, source: &SourceArgs) -> CommandError {
     let from = match (&source.from_env, &source.from_file) {
         (Some(variable), _) => format!("the variable {variable}"),
         (None, Some(file)) => file.display().to_string(),
+        (None, None) if io::stdin().is_terminal() => "the terminal".to_owned(),
         (None, None) => "standard input".to_owned(),
     };
     let error = CommandError::usage(format!("{e} (from {from})"));

@@ -38,8 +38,18 @@ impl Config {
                 parse(file, text)
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Ok(Self::default()),
-            Err(e) => Err(whole(format!("the configuration cannot be read: {e}"), None)),
+            Err(e) if must_exist => Err(whole(format!("the configuration cannot be read: {e}; check --config or KEYHATCH_CONFIG"), None)),
+            Err(e) => Err(whole(format!("the configuration cannot be read: {e}; see to its owner and mode"), None)),
         }
+    }
+}
+
+impl ConfigError {
+    /// An error about a value that was read well and turned out bad in use. Its line is looked up in the file as it is now.
+    #[must_use]
+    pub fn in_use(file: &Path, key: &str, why: String) -> Self {
+        let line = std::fs::read_to_string(file).ok().and_then(|text| reader::line_of(&text, key));
+        Self { file: file.to_owned(), line, key: Some(key.to_owned()), why, allowed: parse::file_form(key).map(str::to_owned) }
     }
 }
 

@@ -24,6 +24,8 @@ const URL_FORM: &str = "\"http://HOST:PORT\" or \"https://HOST:PORT\"";
 
 /// The largest number of connections, requests or tunnels that can be asked for.
 const MAX_COUNT: u64 = 10_000_000;
+/// The shortest limit of a request head: no request that is worth a proxy has less.
+const MIN_HEAD: u64 = 1 << 10;
 /// The longest request head that can be asked for: 16 MiB.
 const MAX_HEAD: u64 = 16 << 20;
 
@@ -68,7 +70,27 @@ fn proxy(t: &Table<'_, '_>) -> Result<ProxyConfig, ConfigError> {
     };
     pair(t, ("tls_cert", tls_cert.is_some()), ("tls_key", tls_key.is_some()))?;
     check_exposure(t, &out)?;
+    if out.tls_listen.is_some() && out.tls_cert.is_none() && out.tls_names.is_empty() {
+        fail(
+            t,
+            "tls_listen",
+            "it has no certificate and no name for one",
+            "`tls_names` beside it (as agents name the proxy), or `tls_cert` and `tls_key`",
+        )?;
+    }
     Ok(out)
+}
+
+/// What the files hold that a key names.
+pub(super) fn file_form(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "proxy.tls_cert" => "a PEM file with a certificate chain",
+        "proxy.tls_key" => "a PEM file with the certificate's private key",
+        "admin.token_file" => "a file with 16 or more visible ASCII characters on one line",
+        "upstream.extra_ca_files" => "PEM files with certificates",
+        "upstream.crl_files" => "PEM files with revocation lists",
+        _ => return None,
+    })
 }
 
 /// Two keys that only make sense together.
@@ -191,7 +213,7 @@ fn store(t: &Table<'_, '_>) -> Result<StoreConfig, ConfigError> {
 fn audit(t: &Table<'_, '_>) -> Result<AuditConfig, ConfigError> {
     let default = AuditConfig::default();
     Ok(AuditConfig {
-        max_size: t.or("max_size", default.max_size, |i| size(i, u64::MAX))?,
+        max_size: t.or("max_size", default.max_size, |i| size(i, (1, u64::MAX), "\"1B\" or more"))?,
         keep: t.or("keep", default.keep, |i| Ok(u32::try_from(i.integer(0, 100_000)?).expect("checked to be at most 100000")))?,
         deny_on_failure: t.or("on_failure", false, |i| i.choice(&[("allow", false), ("deny", true)]))?,
     })
@@ -250,13 +272,13 @@ fn some_time(i: &Item<'_, '_>) -> Result<Duration, ConfigError> {
     if out.is_zero() { Err(i.error("nothing could be done in no time", "more than \"0s\"")) } else { Ok(out) }
 }
 
-fn size(i: &Item<'_, '_>, max: u64) -> Result<u64, ConfigError> {
+fn size(i: &Item<'_, '_>, (min, max): (u64, u64), allowed: &str) -> Result<u64, ConfigError> {
     let out = i.parse(SIZE_FORM, |text| parse_size(text).ok_or("this is no size"))?;
-    if out == 0 || out > max { Err(i.error("the size is out of range", &format!("from \"1B\" to {max} bytes"))) } else { Ok(out) }
+    if (min..=max).contains(&out) { Ok(out) } else { Err(i.error("the size is out of range", allowed)) }
 }
 
 fn head_bytes(i: &Item<'_, '_>) -> Result<usize, ConfigError> {
-    Ok(usize::try_from(size(i, MAX_HEAD)?).expect("checked to be at most 16 MiB"))
+    Ok(usize::try_from(size(i, (MIN_HEAD, MAX_HEAD), "from \"1KiB\" to \"16MiB\"")?).expect("checked to be at most 16 MiB"))
 }
 
 fn count(i: &Item<'_, '_>) -> Result<usize, ConfigError> {

@@ -20,10 +20,9 @@ pub(super) struct Document<'a> {
 impl Document<'_> {
     /// An error at a byte of the text.
     fn error(&self, offset: usize, key: &str, why: String, allowed: Option<&str>) -> ConfigError {
-        let line = self.text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1;
         ConfigError {
             file: self.file.to_owned(),
-            line: Some(line),
+            line: Some(line(self.text, offset)),
             key: (!key.is_empty()).then(|| key.to_owned()),
             why,
             allowed: allowed.map(str::to_owned),
@@ -46,6 +45,25 @@ pub(super) fn read_document<'a, T>(
     let doc = Document { file, text };
     let root = DeTable::parse(text).map_err(|e| doc.syntax(&e))?;
     Table { doc, path: String::new(), entries: root.get_ref(), known: RefCell::default() }.read(read)
+}
+
+/// The line of a key such as `upstream.crl_files`, counted from 1; none where the text does not hold it.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let (mut table, mut at) = (root.get_ref(), None);
+    for part in key.split('.') {
+        let (name, value) = table.get_key_value(part)?;
+        at = Some(name.span().start);
+        if let DeValue::Table(inner) = value.get_ref() {
+            table = inner;
+        }
+    }
+    at.map(|at| line(text, at))
+}
+
+/// The line that a byte is in, counted from 1.
+fn line(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
 }
 
 /// One table, and which of its keys were asked for.

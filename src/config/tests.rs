@@ -135,6 +135,8 @@ fn what_must_hold_between_keys() {
     for (text, want) in [
         ("[proxy]\nlisten = \"0.0.0.0:1\"", ":2: key `proxy.listen`: the address is not on loopback"),
         ("[proxy]\nauth = \"off\"\nlisten = \"0.0.0.0:1\"\nallow_cleartext = true", ":2: key `proxy.auth`: \"off\" is refused"),
+        ("[proxy]\ntls_listen = \"127.0.0.1:1\"", ":2: key `proxy.tls_listen`: it has no certificate and no name"),
+        ("[limits]\nhead_bytes = \"1B\"", ":2: key `limits.head_bytes`: the size is out of range; allowed: from \"1KiB\" to \"16MiB\""),
         ("[proxy]\nauth = \"off\"\ntls_listen = \"[::]:1\"", ":2: key `proxy.auth`: \"off\" is refused"),
         ("[proxy]\ntls_cert = \"c\"", ":2: key `proxy.tls_cert`: it needs `tls_key` beside it"),
         ("[proxy]\n\ntls_key = \"c\"", ":3: key `proxy.tls_key`: it needs `tls_cert` beside it"),
@@ -148,7 +150,8 @@ fn what_must_hold_between_keys() {
         "[proxy]\nlisten = \"0.0.0.0:1\"\nallow_cleartext = true",
         "[proxy]\nauth = \"off\"\nlisten = \"127.5.0.1:0\"",
         "[proxy]\nauth = \"off\"\nlisten = \"[::1]:0\"",
-        "[proxy]\ntls_listen = \"0.0.0.0:1\"",
+        "[proxy]\ntls_listen = \"0.0.0.0:1\"\ntls_names = [\"proxy.example\"]",
+        "[limits]\nhead_bytes = \"1KiB\"",
         "[admin]\nlisten = \"\"",
     ] {
         assert!(read(text).is_ok(), "{text}");
@@ -165,4 +168,17 @@ fn a_named_file_must_exist() {
     assert!(Config::load(&file, true).expect_err("not UTF-8").to_string().contains("not UTF-8"));
     std::fs::write(&file, "[audit]\nkeep = 2\n").expect("written");
     assert_eq!(Config::load(&file, true).expect("valid").audit.keep, 2);
+}
+
+#[test]
+fn a_value_that_turns_out_bad_in_use_has_its_line() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let file = dir.path().join("keyhatch.toml");
+    std::fs::write(&file, "[upstream]\n\ncrl_files = [\"x\"]\n[proxy]\n").expect("written");
+    let text = |key: &str| ConfigError::in_use(&file, key, "it is not there".to_owned()).to_string();
+    assert!(text("upstream.crl_files").ends_with(":3: key `upstream.crl_files`: it is not there; allowed: PEM files with revocation lists"));
+    assert!(
+        text("proxy.tls_key")
+            .ends_with("keyhatch.toml: key `proxy.tls_key`: it is not there; allowed: a PEM file with the certificate's private key")
+    );
 }

@@ -110,7 +110,7 @@ pub(super) fn exchange(stream: TcpStream, tls: &Arc<ClientConfig>, step: &Step, 
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         // A peer that closes without TLS's own farewell: the framing below says whether all came.
-        Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => return Err(format!("reading: {e}")),
+        Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Err(format!("reading: {e}")),
         _ => read_answer(&answer).ok_or_else(|| "the answer is no whole HTTP/1.1 response".to_owned()),
     }
 }

@@ -89,15 +89,43 @@ pub enum HomeError {
         .0.display()
     )]
     NoSource(PathBuf),
+    /// No passphrase for a new store, and no terminal to ask at.
+    #[error(
+        "a new store needs a passphrase, and there is no terminal to ask at: give --passphrase-file FILE, or set KEYHATCH_PASSPHRASE_FILE or \
+         KEYHATCH_PASSPHRASE, or give systemd's credential keyhatch-passphrase, or seal the store with a key file (`keyhatch init --key-file`)"
+    )]
+    NoPassphrase,
+    /// No new passphrase for `store rekey`, and no terminal to ask at.
+    #[error("there is no terminal to ask for the new passphrase at: give --new-passphrase-file FILE or --new-key-file")]
+    NoNewPassphrase,
+    /// A passphrase file that cannot be read.
+    #[error("the passphrase file {} cannot be read: {why}; see to its place and mode, or give another source", path.display())]
+    PassphraseFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
     /// A passphrase of no characters.
-    #[error("the passphrase from {0} is empty")]
+    #[error("the passphrase from {0} is empty: give one that is not")]
     Empty(String),
     /// Longer than anyone's.
-    #[error("the passphrase from {0} is longer than 64 KiB")]
+    #[error("the passphrase from {0} is longer than 64 KiB: check that it is the right file")]
     TooLong(String),
     /// The two entries differ.
-    #[error("the two passphrases are not the same: nothing was done")]
+    #[error("the two passphrases are not the same, and nothing was done: try again")]
     Differ,
+    /// Root, by sudo, in somebody's own directory.
+    #[error(
+        "{} would be root's, in a directory of user {owner}: run the command without sudo, or give a place of root's own with --home",
+        dir.display()
+    )]
+    Sudo {
+        /// The home that is not made.
+        dir: PathBuf,
+        /// Whose directory it is.
+        owner: u32,
+    },
 }
 
 /// What an error means for a command's exit code.
@@ -122,9 +150,12 @@ impl HomeError {
             | Self::KeyFileOpen { .. }
             | Self::Mismatch { .. }
             | Self::NoSource(_)
+            | Self::NoPassphrase
+            | Self::NoNewPassphrase
+            | Self::PassphraseFile { .. }
             | Self::Empty(_)
             | Self::TooLong(_)
-            | Self::Io { what: super::unlock::READ_PASSPHRASE | super::key_file::READ_KEY, .. } => HomeErrorKind::Locked,
+            | Self::Io { what: super::key_file::READ_KEY, .. } => HomeErrorKind::Locked,
             _ => HomeErrorKind::Failed,
         }
     }

@@ -46,10 +46,23 @@ impl Home {
     /// Makes the directory, mode 0700, with its parents; one that is there is only checked.
     ///
     /// # Errors
-    /// [`HomeError`] as [`Home::check`], or where it cannot be made.
+    /// [`HomeError`] as [`Home::check`], or where it cannot be made, or where `sudo` would leave root's files among
+    /// those of the user who called it.
     pub fn create(&self) -> Result<(), HomeError> {
+        self.refuse_sudo(&crate::environment::var)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(|e| HomeError::io("make", &self.dir, &e))?;
         self.check()
+    }
+
+    fn refuse_sudo(&self, env: &unlock::Env<'_>) -> Result<(), HomeError> {
+        let caller = env("SUDO_UID").and_then(|id| id.to_str()?.parse::<u32>().ok()).filter(|id| *id != 0);
+        let there = self.dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
+        match (caller, there) {
+            (Some(owner), Some(meta)) if meta.uid() == owner && rustix::process::geteuid().is_root() => {
+                Err(HomeError::Sudo { dir: self.dir.clone(), owner })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the directory may be trusted: it is there, belongs to the user who runs the command, and nobody else
@@ -196,6 +209,20 @@ mod tests {
                 assert!(text.contains("chmod go-w") && text.contains(&home.dir().display().to_string()), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn sudo_makes_no_home_among_the_callers_files() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        if !rustix::process::geteuid().is_root() {
+            return; // only root can give a directory away
+        }
+        std::os::unix::fs::chown(dir.path(), Some(12345), None).expect("chown");
+        let home = Home::locate(Some(&dir.path().join("a/b"))).expect("found");
+        let by = |id: &'static str| home.refuse_sudo(&move |name: &str| (name == "SUDO_UID").then(|| id.into()));
+        let text = by("12345").expect_err("refused").to_string();
+        assert!(text.contains("12345") && text.contains("without sudo"), "{text}");
+        assert!(by("0").is_ok() && by("12346").is_ok() && home.refuse_sudo(&|_: &str| None).is_ok());
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub(super) type Env<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 /// Asks at the terminal, without echo; `None` where there is no terminal.
 type Prompt<'a> = dyn Fn(&str) -> Option<Secret> + 'a;
 
-pub(super) const READ_PASSPHRASE: &str = "read the passphrase file";
 const MAX_LEN: usize = 64 * 1024;
 
 /// What the command line and the configuration say about unlocking.
@@ -48,7 +47,7 @@ impl UnlockSources {
     /// Gives the passphrase for a new store or a new seal: the first source that is set, else a prompt that asks twice.
     ///
     /// # Errors
-    /// [`HomeError`]: `NoSource`, `Differ`.
+    /// [`HomeError`]: `NoPassphrase`, `Differ`.
     pub fn new_passphrase(&self, store: &Path) -> Result<UnlockKey, HomeError> {
         self.new_passphrase_in(store, &crate::environment::var, &ask)
     }
@@ -56,9 +55,9 @@ impl UnlockSources {
     /// Asks twice for the new passphrase of `store rekey`, whatever sources are set: they give the old one.
     ///
     /// # Errors
-    /// [`HomeError`]: `NoSource`, `Differ`.
+    /// [`HomeError`]: `NoNewPassphrase`, `Differ`.
     pub fn prompt_new_passphrase(store: &Path) -> Result<UnlockKey, HomeError> {
-        ask_twice(store, &ask)
+        ask_twice(store, &ask, || HomeError::NoNewPassphrase)
     }
 
     fn unlock_in(&self, store: &Path, sealed: &SealedBy, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
@@ -80,7 +79,7 @@ impl UnlockSources {
     fn new_passphrase_in(&self, store: &Path, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
         match self.passphrase(env)? {
             Some(found) => Ok(UnlockKey::Passphrase(found.passphrase)),
-            None => ask_twice(store, prompt),
+            None => ask_twice(store, prompt, || HomeError::NoPassphrase),
         }
     }
 
@@ -105,7 +104,7 @@ impl UnlockSources {
 
 /// Reads a passphrase file: one newline at its end (`\n` or `\r\n`) is no part of the passphrase.
 fn read_passphrase(path: &Path) -> Result<Secret, HomeError> {
-    let fail = |e: std::io::Error| HomeError::io(READ_PASSPHRASE, path, &e);
+    let fail = |e: std::io::Error| HomeError::PassphraseFile { path: path.to_owned(), why: e.to_string() };
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_LEN + 3));
     fs::File::open(path).map_err(fail)?.take(MAX_LEN as u64 + 3).read_to_end(&mut text).map_err(fail)?;
     let line = text.strip_suffix(b"\n").map_or(&text[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -120,10 +119,9 @@ fn checked(passphrase: Secret, source: &str) -> Result<Secret, HomeError> {
     }
 }
 
-fn ask_twice(store: &Path, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
-    let none = || HomeError::NoSource(store.to_owned());
-    let first = checked(prompt(&format!("New passphrase for {}: ", store.display())).ok_or_else(none)?, "the terminal")?;
-    let second = prompt("The same again: ").ok_or_else(none)?;
+fn ask_twice(store: &Path, prompt: &Prompt<'_>, none: impl Fn() -> HomeError) -> Result<UnlockKey, HomeError> {
+    let first = checked(prompt(&format!("New passphrase for {}: ", store.display())).ok_or_else(&none)?, "the terminal")?;
+    let second = prompt("The same again: ").ok_or_else(&none)?;
     if first.expose() == second.expose() { Ok(UnlockKey::Passphrase(first)) } else { Err(HomeError::Differ) }
 }
 
@@ -234,6 +232,6 @@ mod tests {
         let ask = || sources.new_passphrase_in(Path::new(STORE), &none, &prompt);
         assert!(matches!(ask(), Ok(UnlockKey::Passphrase(p)) if p.expose() == b"c"));
         assert!(matches!(ask(), Err(HomeError::Differ)));
-        assert!(matches!(ask(), Err(HomeError::NoSource(_))));
+        assert!(matches!(ask(), Err(HomeError::NoPassphrase)));
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::authority::{parse_port, split_port};
-use super::{Authority, Host};
+use super::{Authority, Host, HostError};
 
 /// One pattern of a credential's allowed domains, or of `[egress]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,12 +72,17 @@ impl HostPattern {
     /// # Errors
     /// [`PatternError`] with the place of the fault.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let fail = |at: usize, why: &str| PatternError { pattern: text.to_owned(), at: at + 1, why: why.to_owned() };
+        // `at` is a byte; a person counts characters.
+        let character = |at: usize| text.char_indices().take_while(|(i, _)| *i < at).count() + 1;
+        let fail = |at: usize, why: &str| PatternError { pattern: text.to_owned(), at: character(at), why: why.to_owned() };
         if let Some(at) = text.find("://") {
             return Err(fail(at, "a pattern is a host, not a URL; leave the scheme out"));
         }
         if let Some(at) = text.find(['/', '?', '#', '@', ' ']) {
             return Err(fail(at, "a pattern is a host and perhaps a port, nothing else"));
+        }
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err(fail(0, "an IPv6 address stands in brackets, as in `[::1]`"));
         }
         let (host, port) = split_port(text);
         let port = match port {
@@ -221,9 +226,22 @@ fn label_count(name: &str) -> usize {
     name.split('.').count()
 }
 
+/// Where a host goes wrong: the byte at which the label or the character at fault begins, else the host's first.
+fn fault_in(host: &str, e: &HostError) -> usize {
+    let good = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let starts = std::iter::once(0).chain(host.match_indices('.').map(|(i, _)| i + 1));
+    let at = match e {
+        HostError::Character => host.find(|c| !good(c)),
+        HostError::Length => starts.zip(host.split('.')).find(|(_, label)| label.is_empty() || label.len() > 63).map(|(i, _)| i),
+        HostError::Ipv4 => starts.last(),
+        HostError::Empty | HostError::Ipv6 | HostError::Idna => None,
+    };
+    at.unwrap_or(0)
+}
+
 fn parse_kind(host: &str) -> Result<Kind, (usize, String)> {
     let Some(star) = host.find('*') else {
-        return Host::parse(host).map(Kind::Exact).map_err(|e| (0, e.to_string()));
+        return Host::parse(host).map(Kind::Exact).map_err(|e| (fault_in(host, &e), e.to_string()));
     };
     if let Some(second) = host[star + 1..].find('*') {
         return Err((star + 1 + second, "one `*` is allowed".to_owned()));
@@ -240,7 +258,7 @@ fn parse_kind(host: &str) -> Result<Kind, (usize, String)> {
     let parent = match Host::parse(&host[dot + 1..]) {
         Ok(Host::Dns(name)) => name,
         Ok(Host::Ip(_)) => return Err((dot + 1, "an IP address has no subdomains".to_owned())),
-        Err(e) => return Err((dot + 1, e.to_string())),
+        Err(e) => return Err((dot + 1 + fault_in(&host[dot + 1..], &e), e.to_string())),
     };
     let (before, after) = (host[..star].to_ascii_lowercase(), host[star + 1..dot].to_ascii_lowercase());
     if before.is_empty() && after.is_empty() {
@@ -291,7 +309,20 @@ mod tests {
 
     #[test]
     fn a_fault_has_its_place() {
-        for (text, at) in [("https://h", 6), ("a.*.b", 3), ("*a*.b", 3), ("h:x", 3), ("a b", 2), ("*x", 3), ("*.", 3)] {
+        for (text, at) in [
+            ("https://h", 6),
+            ("a.*.b", 3),
+            ("*a*.b", 3),
+            ("h:x", 3),
+            ("a b", 2),
+            ("*x", 3),
+            ("*.", 3),
+            ("a..b", 3),
+            ("x.{a,b}.c", 3),
+            ("a.256.1.1.1", 9),
+            ("::1", 1),
+            ("ü.a b", 4),
+        ] {
             assert_eq!(HostPattern::parse(text).expect_err(text).at, at, "{text}");
         }
     }

@@ -8,13 +8,14 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use super::authenticate::{Proof, authenticate};
 use super::error::{Code, ProxyError};
-use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
 use super::limits::{Counted, Counts, Place};
 use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outcome::Progress;
 use super::record::Record;
 use super::respond::write_error;
 use super::stream::ClientStream;
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use super::{intercept, tunnel};
 use crate::audit::Verdict;
@@ -282,7 +283,7 @@ impl Connection {
             }
         };
         let end = tunnel::copy(&mut self.half, &mut upstream, settings.idle, &mut self.ticker, &mut progress, revoked, &mut self.drain).await;
-        let word = if end == tunnel::TunnelEnd::Closed { reason } else { end.word() };
+        let word = if not_granted || end == tunnel::TunnelEnd::Closed { reason } else { end.word() };
         record.done(Verdict::Tunnelled, word, &progress);
     }
 

@@ -12,11 +12,12 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::authenticate::Proof;
 use super::connection::{Awaited, Drain, next_head, refuse};
 use super::error::{Code, ProxyError};
-use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
-use super::live::Proxy;
+use super::live::{Proxy, Settings};
+use super::outcome::Progress;
 use super::record::Record;
 use super::stream::{ClientStream, Prefixed};
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
 use crate::host::{Authority, Host};
@@ -29,12 +30,11 @@ const TLS_HANDSHAKE: u8 = 22;
 
 /// Serves an accepted tunnel to its end.
 pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof: Proof, authority: Authority, mut ticker: Ticker, mut drain: Drain) {
-    // Clients open spare tunnels and drop them: that is no error.
-    if !first_byte(&mut half, proxy.live().settings.idle, &mut ticker, &mut drain).await {
-        return;
-    }
-    match half.input.bytes()[0] {
-        TLS_HANDSHAKE => {
+    let settings = Arc::clone(&proxy.live().settings);
+    match first_bytes(&mut half, &settings, &mut ticker, &mut drain).await {
+        // Clients open spare tunnels and drop them: that is no error.
+        None => {}
+        Some(Speech::Tls) => {
             let prefix = half.input.take();
             let (stream, names_agree) = match handshake(&proxy, prefix, half, &authority).await {
                 Ok(Some(shaken)) => shaken,
@@ -50,11 +50,11 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
             let mut carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
             requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
         }
-        b'A'..=b'Z' => {
+        Some(Speech::Http) => {
             let mut carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
             requests(&proxy, &mut half, &mut carrier, true, ticker, drain).await;
         }
-        _ => {
+        Some(Speech::Other) => {
             let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
             record.agent(proof.agent.name.as_str()).protocol("");
             record.done(Verdict::Denied, "not_tls", &Progress { status: 200, ..Progress::default() });
@@ -62,17 +62,44 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
     }
 }
 
-/// Waits until anything has come; not, where the client closes, idles for too long, or the proxy drains.
-async fn first_byte(half: &mut Half<ClientStream>, idle: std::time::Duration, ticker: &mut Ticker, drain: &mut Drain) -> bool {
-    let until = Instant::now() + idle;
+/// What a tunnel speaks, as its first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    Tls,
+    Http,
+    Other,
+}
+
+/// The longest method that is taken for one.
+const METHOD_MAX: usize = 20;
+
+/// What these bytes begin: TLS, or HTTP in plaintext, which opens with a method and a space. `None` where more are needed to tell.
+fn speech(bytes: &[u8]) -> Option<Speech> {
+    if *bytes.first()? == TLS_HANDSHAKE {
+        return Some(Speech::Tls);
+    }
+    let letters = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
+    match bytes.get(letters) {
+        Some(b' ') if (1..=METHOD_MAX).contains(&letters) => Some(Speech::Http),
+        None if letters <= METHOD_MAX => None,
+        _ => Some(Speech::Other),
+    }
+}
+
+/// Waits until it is plain what is spoken; `None` where the client closes, idles for too long, or the proxy drains.
+async fn first_bytes(half: &mut Half<ClientStream>, settings: &Settings, ticker: &mut Ticker, drain: &mut Drain) -> Option<Speech> {
+    let mut until = Instant::now() + settings.idle;
     std::future::poll_fn(|cx| {
-        if !half.input.is_empty() {
-            return Poll::Ready(true);
-        }
-        match half.poll_fill_idle(cx) {
-            Poll::Ready(read) => Poll::Ready(read.is_ok_and(|n| n > 0)),
-            Poll::Pending if ticker.poll_at(until, cx) || drain.as_mut().poll(cx).is_ready() => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
+        loop {
+            if let Some(speech) = speech(half.input.bytes()) {
+                return Poll::Ready(Some(speech));
+            }
+            match half.poll_fill_idle(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => until = Instant::now() + settings.request_head,
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending if ticker.poll_at(until, cx) || drain.as_mut().poll(cx).is_ready() => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     })
     .await
@@ -172,5 +199,30 @@ fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> R
             Ok(Target::path_and_query(uri))
         }
         Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell() {
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (b"\x16", Some(Speech::Tls)),
+            (b"GET", None),
+            (b"GET ", Some(Speech::Http)),
+            (b"M-SEARCH *", Some(Speech::Http)),
+            (b"PRI * HTTP/2.0", Some(Speech::Http)),
+            (b"SSH-2.0-x\r\n", Some(Speech::Other)),
+            (b" GET", Some(Speech::Other)),
+            (b"\r\n", Some(Speech::Other)),
+            (b"EHLO\r\n", Some(Speech::Other)),
+            (b"\0\0", Some(Speech::Other)),
+            (b"AAAAAAAAAAAAAAAAAAAAAAAAA", Some(Speech::Other)),
+        ] {
+            assert_eq!(speech(bytes), expected, "{bytes:?}");
+        }
     }
 }

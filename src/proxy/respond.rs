@@ -23,7 +23,7 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &ProxyError, id: RequestId, 
         Code::MethodDenied => {
             headers.insert("allow", HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        Code::Overloaded | Code::CredentialUnavailable => {
+        Code::Overloaded => {
             headers.insert("retry-after", HeaderValue::from_static("1"));
         }
         _ => {}

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::error::ReloadError;
 use super::state::State;
 use super::stopped;
 use crate::config::{Config, ListenAddr};
 use crate::proxy::{ClientStream, serve};
-use crate::tls::{ListenerTls, ListenerTlsError};
+use crate::tls::ListenerTls;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -36,12 +37,9 @@ pub enum ListenError {
         /// The system's word.
         source: io::Error,
     },
-    /// `admin.sock` or the admin listener.
+    /// `admin.sock`.
     #[error("{0}")]
     Admin(String),
-    /// `tls_listen` has no certificate.
-    #[error(transparent)]
-    Tls(#[from] ListenerTlsError),
 }
 
 /// The open listeners.
@@ -120,7 +118,7 @@ impl Listening {
     }
 
     /// Begins to accept.
-    pub(super) fn accept(&mut self, state: &Arc<State>, tasks: &mut JoinSet<()>, stop: &watch::Sender<bool>) -> Result<(), ListenError> {
+    pub(super) fn accept(&mut self, state: &Arc<State>, tasks: &mut JoinSet<()>, stop: &watch::Sender<bool>) -> Result<(), ReloadError> {
         match std::mem::replace(&mut self.plain, Plain::Taken) {
             Plain::Tcp(listener) => drop(tasks.spawn(accept_tcp(listener, Arc::clone(state), None, stop.subscribe()))),
             Plain::Unix(listener) => drop(tasks.spawn(accept_unix(listener, Arc::clone(state), stop.subscribe()))),

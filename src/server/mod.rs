@@ -1,8 +1,10 @@
 //! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
 
 mod checkpoints;
+mod error;
 mod listen;
 mod ops;
+mod settings;
 mod state;
 mod usage;
 
@@ -20,12 +22,16 @@ use crate::proxy::Proxy;
 use crate::vault::local::LocalStore;
 
 pub use checkpoints::{StoreCheckpoints, audit_key};
+pub use error::{ReloadError, StartError};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
-pub use state::{CA_ITEM, ReloadError, State};
+pub use settings::{dialer, egress};
+pub use state::{CA_ITEM, State};
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);
+/// What is over is cleared away so often.
+const TIDY: Duration = Duration::from_secs(60 * 60);
 /// The store is asked for changes so often.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -43,20 +49,6 @@ pub struct ServerOptions {
     pub store: Arc<LocalStore>,
     /// Whether this is the home's `serve`: it alone listens on `admin.sock` and for metrics.
     pub is_serve: bool,
-}
-
-/// Why it did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener could not be opened.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The store or the configuration cannot be put in force.
-    #[error(transparent)]
-    State(#[from] ReloadError),
-    /// The audit log cannot be opened.
-    #[error("the audit log cannot be opened: {0}")]
-    Audit(String),
 }
 
 /// A running proxy. Dropping it stops it at once; [`Running::shutdown`] drains it first.
@@ -92,6 +84,7 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
 async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut poll = tokio::time::interval(POLL);
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut tidy = tokio::time::interval(TIDY);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -100,8 +93,8 @@ async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             _ = sweep.tick() => {
                 state.proxy().sweep();
                 Arc::clone(&state).flush_usage().await;
-                state.settle_ca();
             }
+            _ = tidy.tick() => Arc::clone(&state).tidy().await,
             () = stopped(&mut stop) => return,
         }
     }

@@ -10,17 +10,14 @@ use zeroize::Zeroizing;
 
 use super::listen::{Bound, Listening};
 use super::state::State;
-use super::{ListenError, StartError, stopped};
+use super::{ListenError, ReloadError, StartError, stopped};
 use crate::admin::http::{AdminHttp, AdminToken, Readiness};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{AdminOps, ErrorCode, Info, Minted, OpError, Token};
 use crate::agent::AgentName;
 use crate::clock;
 use crate::config::provider;
-use crate::session::{self, Claims, SessionKind};
-
-/// The longest session.
-const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+use crate::session::{self, Claims, MAX_TTL, SessionKind};
 
 /// Answers commands and monitors.
 pub struct Ops {
@@ -137,7 +134,7 @@ pub(super) fn serve_admin(
 }
 
 fn read_token(file: &Path) -> Result<AdminToken, StartError> {
-    let fail = |why: String| ListenError::Admin(format!("the admin token file {}: {why}", file.display()));
-    let content = Zeroizing::new(std::fs::read(file).map_err(|e| fail(e.to_string()))?);
+    let fail = |why: String| ReloadError::Setting { key: "admin.token_file", why: format!("{}: {why}", file.display()) };
+    let content = Zeroizing::new(std::fs::read(file).map_err(|e| fail(format!("it cannot be read: {e}")))?);
     AdminToken::parse(&content).map_err(|e| fail(e.to_string()).into())
 }

@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use super::ServerOptions;
 use super::checkpoints::{StoreCheckpoints, audit_key};
+use super::error::{ReloadError, StartError, failed};
+use super::settings::{egress, settings, transport, warn_of_config};
 use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
 use crate::audit::{AuditEvent, ChangeRecord};
@@ -18,23 +20,17 @@ use crate::clock;
 use crate::config::Config;
 use crate::home::{self, Home, Mode};
 use crate::host::Host;
-use crate::policy::{Egress, Snapshot};
-use crate::proxy::{Ceilings, Live, Proxy, ProxyParts, Settings, Transport};
+use crate::policy::Snapshot;
+use crate::proxy::{Live, Proxy, ProxyParts, Transport};
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{CaState, LeafCache, ListenerTls, ListenerTlsError, SystemStore, TrustFiles, UpstreamTrust};
+use crate::tls::{CaState, LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Dialer, DialerSettings, Pool};
-use crate::vault::local::{LocalStore, LocalVault, StoreState, UsageBatch};
+use crate::vault::local::{LocalStore, LocalVault, StoreError, StoreState, UsageBatch};
 
 /// The store's item that holds the CA.
 pub const CA_ITEM: &str = "ca";
-
-/// Why a state cannot be put in force.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ReloadError(pub(super) String);
 
 /// The state of a running proxy.
 pub struct State {
@@ -52,6 +48,7 @@ pub struct State {
     resolver: Arc<Resolver>,
     session_key: Arc<SessionKey>,
     own_listeners: Vec<SocketAddr>,
+    is_serve: bool,
     serial: AtomicU64,
     /// One reload at a time; what is in force.
     current: Mutex<Current>,
@@ -67,14 +64,12 @@ struct Current {
 
 impl State {
     /// Builds the first state. Reads the store, the CA and the trust anchors, and opens the audit log.
-    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
-        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners))
-            .await
-            .map_err(|_| ReloadError("the start was cut short".to_owned()))?
+    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
+        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners)).await.map_err(|_| failed("the start was cut short"))?
     }
 
-    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, super::StartError> {
-        let ServerOptions { home, config_file, config_required, config, store, is_serve: _ } = options;
+    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
+        let ServerOptions { home, config_file, config_required, config, store, is_serve } = options;
         let (stored, vault) = store.load_with_vault().map_err(failed)?;
         report_faults(&stored);
         let ca = load_ca(&store, &home)?;
@@ -82,7 +77,7 @@ impl State {
         let metrics = Arc::new(Metrics::new(config.admin.token_file.is_some()));
         let options = AuditOptions { max_size: config.audit.max_size, keep: config.audit.keep };
         let audit = AuditLog::open(&home.audit(), audit_key(&store).map_err(failed)?, options, Arc::new(StoreCheckpoints(Arc::clone(&store))))
-            .map_err(|e| super::StartError::Audit(e.to_string()))?;
+            .map_err(|e| StartError::Audit(e.to_string()))?;
         let audit = Arc::new(audit);
         let lost = Arc::clone(&audit);
         metrics.set_audit_lost(move || lost.lost());
@@ -91,7 +86,7 @@ impl State {
         name_metrics(&metrics, &stored);
         let (vault, resolver) = (Arc::new(vault), Arc::new(Resolver::system()));
         let session_key = Arc::new(SessionKey::new(Zeroizing::new(*store.session_key().bytes())));
-        let transport = transport(&config, &leaves, &resolver, &own_listeners)?;
+        let transport = transport(&config, &leaves.authority().own_keys(), &resolver, &own_listeners)?;
         let live = Live {
             snapshot: Snapshot::compile(&stored.roster, egress(&config), 1),
             settings: Arc::new(settings(&config)),
@@ -126,6 +121,7 @@ impl State {
             resolver,
             session_key,
             own_listeners,
+            is_serve,
             serial: AtomicU64::new(1),
             current: Mutex::new(current),
         }))
@@ -173,16 +169,17 @@ impl State {
         self.lock().config.admin.token_file.clone()
     }
 
-    pub(super) fn listener_tls(&self) -> Result<ListenerTls, ListenerTlsError> {
+    pub(super) fn listener_tls(&self) -> Result<ListenerTls, ReloadError> {
         let current = self.lock();
         let proxy = &current.config.proxy;
-        match &proxy.tls_cert {
+        let made = match &proxy.tls_cert {
             Some((cert, key)) => ListenerTls::from_files(cert, key, Arc::clone(&self.leaves)),
             None => {
                 let names = proxy.tls_names.iter().filter_map(|n| Host::parse(n).ok()).collect();
                 ListenerTls::own(names, Arc::clone(&self.leaves))
             }
-        }
+        };
+        made.map_err(|e| ReloadError::listener(&current.config, &e))
     }
 
     /// Records a change by `serve` itself.
@@ -206,39 +203,48 @@ impl State {
     /// [`ReloadError`].
     pub async fn reload(self: Arc<Self>) -> Result<(), ReloadError> {
         let reloading = tokio::task::spawn_blocking(move || self.reload_blocking());
-        reloading.await.map_err(|_| ReloadError("the reload was cut short".to_owned()))?
+        reloading.await.map_err(|_| failed("the reload was cut short"))?
     }
 
     pub(super) fn reload_blocking(&self) -> Result<(), ReloadError> {
-        let config = Config::load(&self.config_file, self.config_required).map_err(failed)?;
         let mut current = self.lock();
-        if config != current.config {
-            let transport = transport(&config, &self.leaves, &self.resolver, &self.own_listeners)?;
-            if config.proxy.listen != current.config.proxy.listen
-                || config.proxy.tls_listen != current.config.proxy.tls_listen
-                || config.admin.listen != current.config.admin.listen
-            {
-                tracing::warn!("listeners changed in the configuration: they are opened at the next start");
+        // The configuration of a `run` is the file's as it was at its start, with a listener of its own.
+        if self.is_serve {
+            let config = Config::load(&self.config_file, self.config_required).map_err(failed)?;
+            if config != current.config {
+                self.take_config(&mut current, config)?;
             }
-            // All that can fail comes before anything changes, or the next reload would find nothing new.
-            let stored = self.store.load().map_err(failed)?;
-            current.config = config;
-            let live = self.proxy.live();
-            self.put_in_force(&current, &stored, Some(Arc::new(transport)), &live);
-            self.record("serve.reload", "configuration");
         }
         self.take_store(&mut current, true)
+    }
+
+    fn take_config(&self, current: &mut Current, config: Config) -> Result<(), ReloadError> {
+        // All that can fail comes before anything changes, or the next reload would find nothing new.
+        let transport = Arc::new(self.transport(&config)?);
+        let stored = self.store.load().map_err(failed)?;
+        let (new, old) = (&config.proxy, &current.config.proxy);
+        if new.listen != old.listen || new.tls_listen != old.tls_listen || config.admin.listen != current.config.admin.listen {
+            tracing::warn!("listeners changed in the configuration: they are opened at the next start");
+        }
+        current.config = config;
+        self.put_in_force(current, &stored, Some(transport), &self.proxy.live());
+        self.record("serve.reload", "configuration");
+        Ok(())
+    }
+
+    fn transport(&self, config: &Config) -> Result<Transport, ReloadError> {
+        transport(config, &self.leaves.authority().own_keys(), &self.resolver, &self.own_listeners)
     }
 
     /// Looks whether the store has changed and takes the change. Off the reactor: it asks the disk.
     pub(super) async fn poll_store(self: Arc<Self>) {
         let polled = tokio::task::spawn_blocking(move || {
             let mut current = self.lock();
-            if let Err(error) = self.take_store(&mut current, false)
-                && current.trouble.as_deref() != Some(error.0.as_str())
+            if let Err(error) = self.take_store(&mut current, false).map_err(|e| e.to_string())
+                && current.trouble.as_deref() != Some(error.as_str())
             {
                 tracing::error!("the store cannot be read; what was read last stays in force: {error}");
-                current.trouble = Some(error.0);
+                current.trouble = Some(error);
             }
         });
         let _ = polled.await;
@@ -257,9 +263,9 @@ impl State {
         }
         current.counter = stored.counter;
         report_faults(&stored);
-        self.take_ca();
-        let live = self.proxy.live();
-        self.put_in_force(current, &stored, None, &live);
+        // Another CA is another key that must not vouch for origins.
+        let transport = if self.take_ca() { Some(Arc::new(self.transport(&current.config)?)) } else { None };
+        self.put_in_force(current, &stored, transport, &self.proxy.live());
         Ok(())
     }
 
@@ -288,20 +294,35 @@ impl State {
         warn_of_config(&current.config, stored);
     }
 
-    /// Signs with the CA that the store holds now, if it is another one.
-    fn take_ca(&self) {
+    /// Signs with the CA that the store holds now. Says whether it is another one.
+    fn take_ca(&self) -> bool {
         match load_ca(&self.store, &self.home) {
-            Ok(ca) if ca.own_keys() != self.leaves.authority().own_keys() => self.leaves.replace_ca(Arc::new(ca)),
-            Ok(_) => {}
-            Err(error) => tracing::error!("the CA cannot be read; the one read last signs on: {error}"),
+            Ok(ca) if ca.own_keys() != self.leaves.authority().own_keys() => {
+                self.leaves.replace_ca(Arc::new(ca));
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::error!("the CA cannot be read; the one read last signs on: {error}");
+                false
+            }
         }
     }
 
-    /// After the overlap of a rotation the old CA goes.
-    pub(super) fn settle_ca(&self) {
-        let pem = self.ca_pem();
-        if std::fs::read_to_string(self.home.ca()).is_ok_and(|written| written != pem) {
-            let _ = home::write_atomic(&self.home.ca(), pem.as_bytes(), Mode::Public);
+    /// What is to be done now and then: the previous versions of secrets go after a day, the old CA after a rotation's overlap.
+    pub(super) async fn tidy(self: Arc<Self>) {
+        let tidied = tokio::task::spawn_blocking(move || -> Result<(), StoreError> {
+            self.store.purge_previous()?;
+            if let Some(secret) = self.store.item(CA_ITEM)?
+                && let Ok(mut ca) = CaState::from_secret(&secret)
+                && ca.settle(clock::now())
+            {
+                self.store.put_item(CA_ITEM, &ca.to_secret())?;
+            }
+            Ok(())
+        });
+        if let Ok(Err(error)) = tidied.await {
+            tracing::warn!("the store cannot be tidied: {error}");
         }
     }
 
@@ -328,10 +349,6 @@ impl State {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> ReloadError {
-    ReloadError(error.to_string())
-}
-
 /// The CA of the store; `ca.pem` beside it is written anew where it differs.
 fn load_ca(store: &LocalStore, home: &Home) -> Result<CaState, ReloadError> {
     let secret = store.item(CA_ITEM).map_err(failed)?.ok_or_else(|| failed("the store holds no CA; `keyhatch ca rotate --now` makes one"))?;
@@ -344,45 +361,6 @@ fn load_ca(store: &LocalStore, home: &Home) -> Result<CaState, ReloadError> {
     Ok(ca)
 }
 
-fn transport(config: &Config, leaves: &LeafCache, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Transport, ReloadError> {
-    let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
-    let trust = UpstreamTrust::load(&SystemStore::here(), files, &leaves.authority().own_keys(), clock::now()).map_err(failed)?;
-    trust.warnings.iter().for_each(|w| tracing::warn!("{w}"));
-    let settings = DialerSettings {
-        overrides: config.resolve.iter().cloned().collect(),
-        allow_private: config.egress.allow_private,
-        allow_cidrs: config.egress.allow_cidrs.clone(),
-        own_listeners: own.to_vec(),
-        connect_timeout: config.timeouts.connect,
-        tls_timeout: config.timeouts.tls,
-        tls: trust.client,
-    };
-    Ok(Transport { dialer: Dialer::new(settings, Arc::clone(resolver)), pool: Pool::default() })
-}
-
-fn egress(config: &Config) -> Egress {
-    let egress = &config.egress;
-    Egress {
-        allow_by_default: egress.allow_by_default,
-        allow_hosts: egress.allow_hosts.clone(),
-        deny_hosts: egress.deny_hosts.clone(),
-        ports: egress.ports.clone(),
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let (limits, agent) = (&config.limits, &config.limits.per_agent);
-    Settings {
-        auth_required: config.proxy.auth_required,
-        request_head: config.timeouts.request_head,
-        tls: config.timeouts.tls,
-        idle: config.timeouts.idle,
-        head_bytes: limits.head_bytes.min(agent.head_bytes),
-        ceilings: Ceilings { all: [limits.connections, limits.requests, limits.tunnels], agent: [agent.connections, agent.requests, agent.tunnels] },
-        deny_without_audit: config.audit.deny_on_failure,
-    }
-}
-
 fn name_metrics(metrics: &Metrics, stored: &StoreState) {
     let agents = stored.agents.iter().map(|a| a.name.as_str());
     let grants = stored.agents.iter().flat_map(|a| a.grants.iter().map(|c| (a.name.as_str(), c.as_str())));
@@ -392,18 +370,5 @@ fn name_metrics(metrics: &Metrics, stored: &StoreState) {
 fn report_faults(stored: &StoreState) {
     for fault in &stored.faults {
         tracing::error!("{} `{}` is not as it was sealed: {}; `keyhatch store verify` says more", fault.what, fault.name, fault.why);
-    }
-}
-
-/// What the configuration says that an operator should be reminded of at every start.
-fn warn_of_config(config: &Config, stored: &StoreState) {
-    if !config.proxy.auth_required {
-        tracing::warn!("[proxy] auth is \"off\": every program on this machine is agent `default`");
-    }
-    for (from, to) in &config.resolve {
-        let covering = stored.roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
-        if let Some(credential) = covering {
-            tracing::warn!("[resolve] sends {from}, which gets credential `{}`, to {to}", credential.name);
-        }
     }
 }

@@ -14,6 +14,9 @@ use super::record::{Field, Row, Table};
 use super::replace::{rename_new, sync_directory};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, Migration, SCHEMA};
 
+/// The size of a page, in bytes; [`super::schema`] refuses a file with another.
+const PAGE_SIZE: u64 = 4096;
+
 /// An open store file.
 pub struct Database {
     connection: Connection,
@@ -54,11 +57,14 @@ impl Database {
         if length == 0 {
             return Err(DatabaseError::damaged(path, "it is empty"));
         }
+        // SQLite would fill a torn page with zeros. A crash in a checkpoint leaves such a page too, but then the log is there and has it whole.
+        let cut_off = !length.is_multiple_of(PAGE_SIZE) && !has_log(path);
         match Self::open_with(path, connect) {
             // Nobody can write here; what is there can be read, if no log goes with it.
             Err(error @ (DatabaseError::ReadOnly(_) | DatabaseError::Io { .. })) if on_read_only_disk(path) && !has_log(path) => {
                 Self::open_with(path, connect_immutable).map_err(|_| error)
             }
+            Ok(_) if cut_off => Err(DatabaseError::damaged(path, "its end is cut off")),
             other => other,
         }
     }

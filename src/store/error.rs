@@ -11,7 +11,7 @@ pub enum DatabaseError {
     #[error("there is no store at {}: run `keyhatch init`, or give its home with --home", .0.display())]
     Missing(PathBuf),
     /// Something is in the way of a new file.
-    #[error("{} exists already and is left as it is", .0.display())]
+    #[error("{} exists already and is left as it is: give another name", .0.display())]
     Exists(PathBuf),
     /// It is no SQLite file, or a broken one.
     #[error("{} is damaged ({what}): put back a backup with `keyhatch store restore`", path.display())]
@@ -44,7 +44,7 @@ pub enum DatabaseError {
         what: &'static str,
     },
     /// The operating system refused.
-    #[error("{}: {why}", path.display())]
+    #[error("{} cannot be used: {why}; see to its place, owner and mode", path.display())]
     Io {
         /// The file.
         path: PathBuf,

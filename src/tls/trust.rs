@@ -93,6 +93,17 @@ pub enum TrustError {
     Tls(String),
 }
 
+impl TrustError {
+    /// The file at fault, where it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { file, .. } | Self::Empty { file, .. } | Self::Entry { file, .. } => Some(file),
+            Self::NoAnchors | Self::Tls(_) => None,
+        }
+    }
+}
+
 /// How origins are verified, and what was found on the way there.
 #[derive(Debug, Clone)]
 pub struct UpstreamTrust {

@@ -173,7 +173,7 @@ fn the_audit_log_has_one_verifiable_record_a_request() {
     }
     assert_eq!(
         (injected["path"].as_str(), injected["credential"].as_str(), injected["status"].as_u64()),
-        (Some("/api/v1/models"), Some("openrouter"), Some(200))
+        (Some("/api/v1/models"), Some("real"), Some(200))
     );
     assert!(records.iter().any(|r| r["decision"] == "tunnelled" && r["host"] == "example.net" && r["credential"].is_null()));
     assert!(records.iter().any(|r| r["decision"] == "denied" && r["reason"] == "port_denied"));
@@ -226,7 +226,8 @@ fn audit_verify_finds_what_was_changed_removed_added_or_cut() {
     }
     // A torn last line is named, not fatal: what a crash in the middle of a write leaves.
     let path = home.path().join("audit.jsonl");
-    std::fs::File::options().append(true).open(&path).unwrap().write_all(b"{\"seq\":99,\"ts\":\"20").unwrap();
+    let next = records(home).last().unwrap()["seq"].as_u64().unwrap() + 1;
+    std::fs::File::options().append(true).open(&path).unwrap().write_all(format!("{{\"seq\":{next},\"ts\":\"20").as_bytes()).unwrap();
     let said = home.say(&["audit", "verify"], "");
     assert_eq!(said.code, 0, "{said:?}");
     assert!(format!("{}{}", said.stdout, said.stderr).contains("torn"), "{said:?}");

@@ -34,19 +34,19 @@ fn rotate_disable_enable_and_revoke_are_felt_inside_an_open_tunnel() {
     assert_eq!(conn.get("openrouter.ai", "/").status, 200);
 
     let next = fresh_key();
-    world.home.ok_with(&["credential", "rotate", "openrouter"], &next);
+    world.home.ok_with(&["credential", "rotate", "real"], &next);
     within(SECOND, "the rotated key is used", || {
         assert_eq!(conn.get("openrouter.ai", "/").status, 200);
         (world.origin.last().values("authorization") == [format!("Bearer {next}")]).then_some(())
     });
 
-    world.home.ok(&["credential", "rollback", "openrouter"]);
+    world.home.ok(&["credential", "rollback", "real"]);
     within(SECOND, "the version before is used again", || {
         assert_eq!(conn.get("openrouter.ai", "/").status, 200);
         (world.origin.last().values("authorization") == [world.bearer()]).then_some(())
     });
 
-    world.home.ok(&["credential", "disable", "openrouter"]);
+    world.home.ok(&["credential", "disable", "real"]);
     let refused = within(SECOND, "a disabled credential refuses", || Some(conn.get("openrouter.ai", "/")).filter(|r| r.status != 200));
     refused.expect_own(503, "credential_unavailable");
     assert!(conn.closes_within(SECOND), "and the connection ends");
@@ -54,13 +54,13 @@ fn rotate_disable_enable_and_revoke_are_felt_inside_an_open_tunnel() {
     assert!(again.intercepted(), "a disabled credential's host is intercepted still");
     again.get("openrouter.ai", "/").expect_own(503, "credential_unavailable");
 
-    world.home.ok(&["credential", "enable", "openrouter"]);
+    world.home.ok(&["credential", "enable", "real"]);
     within(SECOND, "enabled again", || (agent.get("openrouter.ai", "/").status == 200).then_some(()));
 
     let mut conn = agent.open("openrouter.ai:443");
     assert_eq!(conn.get("openrouter.ai", "/").status, 200);
     let mut blind = agent.open("example.net:443");
-    world.home.ok(&["agent", "revoke", "default", "openrouter"]);
+    world.home.ok(&["agent", "revoke", "default", "real"]);
     let refused = within(SECOND, "without the grant the open tunnel refuses", || Some(conn.get("openrouter.ai", "/")).filter(|r| r.status != 200));
     refused.expect_own(503, "credential_unavailable");
     assert!(!agent.open("openrouter.ai:443").intercepted(), "the next tunnel is an unmatched one");
@@ -86,7 +86,7 @@ fn an_answer_in_flight_ends_when_its_credential_is_disabled() {
     conn.send("GET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n");
     conn.read_until("first");
     let agent = world.agent();
-    world.home.ok(&["credential", "disable", "openrouter"]);
+    world.home.ok(&["credential", "disable", "real"]);
     within(SECOND, "felt", || (agent.get("openrouter.ai", "/").status == 503).then_some(()));
     go.send(()).unwrap();
     conn.read_until("after");
@@ -95,7 +95,7 @@ fn an_answer_in_flight_ends_when_its_credential_is_disabled() {
 #[test]
 fn a_removed_agents_tunnels_are_closed_and_it_is_407_from_then_on() {
     let world = World::agreeable();
-    world.home.ok(&["agent", "add", "second", "--grant", "openrouter"]);
+    world.home.ok(&["agent", "add", "second", "--grant", "real"]);
     let second = within(SECOND, "the agent is known", || {
         let said = world.home.say(&["env", "--agent", "second", "--format", "json"], "");
         (said.code == 0).then(|| crate::support::Agent::named(&world.home, &world.serve, "second"))
@@ -112,6 +112,14 @@ fn a_removed_agents_tunnels_are_closed_and_it_is_407_from_then_on() {
     assert!(answered.as_ref().map_or(true, |r| r.status >= 400), "{answered:?}");
     assert_eq!(world.origin.recorded().len(), before);
     assert_eq!(ours.get("example.net", "/").status, 200, "another agent's tunnel stays");
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Rotations, additions, grants and revocations of others while four agents ask without a pause: every request that was not
@@ -139,9 +147,11 @@ fn changes_under_load_fail_no_request() {
             })
             .collect::<Vec<_>>();
         let mut probe = agent.open("openrouter.ai:443");
+        // Also where a round fails: the load must end.
+        let stop = Stop(&stop);
         for round in 1..=4 {
             let key = fresh_key();
-            world.home.ok_with(&["credential", "rotate", "openrouter"], &key);
+            world.home.ok_with(&["credential", "rotate", "real"], &key);
             let done = Instant::now();
             within(SECOND, "the rotated key is used", || {
                 let reply = probe.ask(format!("GET /probe-{round} HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n"));
@@ -155,7 +165,7 @@ fn changes_under_load_fail_no_request() {
             world.home.add_key(&format!("extra-{round}"), &["api.example.com"], &fresh_key());
             world.home.ok(&["agent", "revoke", "default", &format!("extra-{round}")]);
         }
-        stop.store(true, Ordering::SeqCst);
+        drop(stop);
         load.into_iter().map(|t| t.join().expect("no request failed")).sum()
     });
     assert!(asked > 50, "there was load: {asked}");

@@ -109,7 +109,7 @@ fn the_most_specific_pattern_wins_and_a_tie_is_refused_unless_the_agent_picks() 
     });
     crate::support::within(std::time::Duration::from_secs(1), "a tie is refused", || (agent.get("openrouter.ai", "/").status == 403).then_some(()));
     agent.get("openrouter.ai", "/").expect_own(403, "ambiguous_credential");
-    for (pick, key) in [("keyhatch:tie", &other), ("keyhatch:openrouter", &world.key), ("sk-or-keyhatch-placeholder-tie", &other)] {
+    for (pick, key) in [("keyhatch:tie", &other), ("keyhatch:real", &world.key), ("sk-or-keyhatch-placeholder-tie", &other)] {
         let request = format!("GET / HTTP/1.1\r\nHost: openrouter.ai\r\nAuthorization: Bearer {pick}\r\n\r\n");
         assert_eq!(agent.open("openrouter.ai:443").ask(request).status, 200, "{pick}");
         assert_eq!(world.origin.last().values("authorization"), [format!("Bearer {key}")], "{pick}");

@@ -42,12 +42,22 @@ fn small_while(serve: &Serve, work: impl FnOnce() + Send) {
             }
             greatest
         });
+        // Also where the work fails: the watcher must end.
+        let stop = Stop(&watch);
         work();
-        watch.store(0, Ordering::SeqCst);
+        drop(stop);
         watcher.join().unwrap()
     });
     assert!(greatest < LIMIT_KIB, "{greatest} KiB were resident");
     println!("greatest resident size: {greatest} KiB");
+}
+
+struct Stop<'a>(&'a AtomicUsize);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
 }
 
 fn upload(world: &World, host: &str, chunked: bool) {

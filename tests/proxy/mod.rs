@@ -5,6 +5,7 @@ mod changes;
 mod clients;
 mod drain;
 mod injection;
+mod limits;
 mod matching;
 mod memory;
 mod streaming;

@@ -228,6 +228,10 @@ impl Exchange<'_> {
         if std::mem::replace(&mut self.body_read, true) {
             return Ok(0);
         }
+        // RFC 9110 10.1.1: whoever reads the body answers the expectation first.
+        if self.request.values("expect").iter().any(|v| v.eq_ignore_ascii_case("100-continue")) {
+            self.write("HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
         let mut total = 0;
         let chunked = self.request.values("transfer-encoding").iter().any(|v| v.eq_ignore_ascii_case("chunked"));
         if !chunked {

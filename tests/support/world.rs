@@ -24,12 +24,12 @@ pub struct World {
     pub origin: Origin,
     /// The home.
     pub home: Home,
-    /// The real key of credential `openrouter`.
+    /// The real key of credential `real`.
     pub key: String,
 }
 
 impl World {
-    /// One origin that demands the key; a credential `openrouter` for `*.openrouter.ai`.
+    /// One origin that demands the key; a credential `real` for `*.openrouter.ai`, without path rules.
     #[track_caller]
     pub fn new() -> Self {
         let key = fresh_key();
@@ -55,7 +55,7 @@ impl World {
         let configuration = configuration(&home, &origin, more);
         home.configure(&configuration);
         home.ok(&["init"]);
-        home.add_key("openrouter", &["*.openrouter.ai"], &key);
+        home.add_key("real", &["*.openrouter.ai"], &key);
         let serve = Serve::start(&home);
         Self { serve, origin, home, key }
     }

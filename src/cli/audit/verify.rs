@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
+use crate::cli::output::counted;
 use crate::server::audit_key;
 use crate::telemetry::audit_log::{Checkpoints as _, verify};
 
@@ -39,7 +40,8 @@ pub(super) fn run(ctx: &Context, _: &VerifyArgs) -> Outcome {
     }
     let count = report.faults.len() as u64 + report.more_faults;
     if !report.is_sound() {
-        return Err(CommandError::failed(format!("the audit log has {count} faults")).hint("the records before the first fault can be relied on"));
+        return Err(CommandError::failed(format!("the audit log has {}", counted(count, "fault")))
+            .hint("the records before the first fault can be relied on"));
     }
     ctx.out
         .say(&format!("{} records, numbers {} to {}: every one is there and as it was written.", report.records, report.first_seq, report.last_seq));

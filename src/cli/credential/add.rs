@@ -6,11 +6,12 @@ use super::terms::TermsArgs;
 use super::view::{self, CredentialView};
 use crate::agent::AgentName;
 use crate::cli::DEFAULT_AGENT;
-use crate::cli::context::{Change, Context};
+use crate::cli::context::{Change, Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::source::SourceArgs;
 use crate::credential::CredentialName;
 use crate::credential::Source;
+use crate::vault::local::StoreError;
 
 /// Add a credential: a secret, and where it may go
 ///
@@ -22,7 +23,8 @@ use crate::credential::Source;
 /// from the endpoints that mint or list keys), the URL that `keyhatch credential test` asks, and
 /// the placeholder variable that `run` sets. What you give on top: --type, --header, --prefix,
 /// --path and --method stand in the provider's place, and --deny-path is added to its own.
-/// --allow stands in the place of its hosts and of its path rules, which are about those hosts.
+/// --allow stands in the place of its hosts and of its --path rules, which are about those hosts;
+/// its --deny-path rules, which guard the endpoints that mint keys, stay.
 ///
 /// Patterns: `example.com` is that host; `*.example.com` is example.com and every subdomain;
 /// `api-*.example.com` is one label that begins so. Without a port it is 443 only; `host:8443`
@@ -50,21 +52,20 @@ pub(crate) struct AddArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
-    // All that can be judged without the secret and the passphrase comes first.
+    // All that can be judged without the secret comes before anybody types one.
     let name = CredentialName::parse(&args.name)?;
     let terms = args.terms.terms(&name)?;
     let agents = args.agents()?;
-    let home = ctx.home()?;
-    ctx.config(&home)?;
+    let unlocked = ctx.unlock()?;
+    is_new(&unlocked, &name, &agents)?;
     let secret = args.source.read(&format!("Secret of {name}"))?;
     let weak = secret.is_weak();
-    let unlocked = ctx.unlock()?;
     unlocked.store.add_credential(&name, terms, Source::Local, &secret, &agents)?;
     let info = unlocked.credential(&name)?;
     let domains: Vec<String> = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect();
     unlocked.changed(Change { event: "credential.add", agent: None, credential: Some(&name), detail: domains.join(", ") })?;
     if args.terms.leaves_rules_out(&name) {
-        ctx.out.warn(&format!("--allow was given, so the path rules of provider {name} do not count; see --path and --deny-path"));
+        ctx.out.warn(&format!("--allow was given, so the --path rules of provider {name} do not count; its --deny-path rules do"));
     }
     if weak {
         ctx.out.warn("the secret is short: it is not scrubbed from the bodies of responses");
@@ -75,6 +76,18 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
         view::details(&ctx.out, &info)?;
     }
     DONE
+}
+
+/// Whether the name is free and the agents are there. The store itself says so again when it is written.
+fn is_new(unlocked: &Unlocked, name: &CredentialName, agents: &[AgentName]) -> Result<(), CommandError> {
+    let state = unlocked.state()?;
+    if state.credentials.iter().any(|c| c.entry.name == *name) {
+        return Err(StoreError::Exists { what: "credential", name: name.to_string() }.into());
+    }
+    match agents.iter().find(|agent| !state.agents.iter().any(|a| a.name == **agent)) {
+        Some(agent) => Err(StoreError::NotFound { what: "agent", name: agent.to_string() }.into()),
+        None => Ok(()),
+    }
 }
 
 impl AddArgs {

@@ -11,14 +11,13 @@ use hyper_util::rt::TokioIo;
 use crate::agent::{AgentName, TokenDigest};
 use crate::cli::context::{Unlocked, runtime};
 use crate::cli::error::CommandError;
-use crate::clock;
 use crate::config::provider;
 use crate::credential::Material;
 use crate::host::Authority;
 use crate::policy::{AgentEntry, Candidates, Decision, DenialCode, Egress, Facts, Permit, Pick, Roster, Scheme, Snapshot};
-use crate::tls::{SystemStore, TrustFiles, UpstreamTrust};
+use crate::server;
+use crate::upstream::Dialer;
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Dialer, DialerSettings};
 use crate::vault::local::CredentialInfo;
 
 /// How long an origin may take to answer a question as small as this.
@@ -118,18 +117,6 @@ impl Question {
 
 /// Connects as the proxy of this configuration does.
 fn dialer(unlocked: &Unlocked) -> Result<Dialer, CommandError> {
-    let config = &unlocked.config;
-    let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
-    let trust = UpstreamTrust::load(&SystemStore::here(), files, &unlocked.ca()?.own_keys(), clock::now());
-    let trust = trust.map_err(|e| CommandError::failed(e.to_string()))?;
-    let settings = DialerSettings {
-        overrides: config.resolve.iter().cloned().collect(),
-        allow_private: config.egress.allow_private,
-        allow_cidrs: config.egress.allow_cidrs.clone(),
-        own_listeners: Vec::new(),
-        connect_timeout: config.timeouts.connect,
-        tls_timeout: config.timeouts.tls,
-        tls: trust.client,
-    };
-    Ok(Dialer::new(settings, Arc::new(Resolver::system())))
+    let dialer = server::dialer(&unlocked.config, &unlocked.ca()?.own_keys(), &Arc::new(Resolver::system()), &[]);
+    dialer.map_err(|e| CommandError::failed(e.to_string()))
 }

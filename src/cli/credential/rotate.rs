@@ -39,10 +39,10 @@ pub(crate) struct RotateArgs {
 
 pub(super) fn run(ctx: &Context, args: &RotateArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
-    let home = ctx.home()?;
-    ctx.config(&home)?;
-    let secret = args.source.read(&format!("New secret of {name}"))?;
     let unlocked = ctx.unlock()?;
+    // Nobody types a secret for a credential that is not there.
+    unlocked.credential(&name)?;
+    let secret = args.source.read(&format!("New secret of {name}"))?;
     if args.test {
         try_out(&unlocked, &name, &secret, args.url.as_deref())?;
     }

@@ -35,7 +35,7 @@ pub(crate) struct TermsArgs {
     /// How the secret is presented [default: the provider's, else bearer]
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<Type>,
-    /// The hosts it may go to; in the place of a provider's hosts and of its path rules
+    /// The hosts it may go to; in the place of a provider's hosts and of its --path rules
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     allow: Vec<String>,
     /// Only paths that match a glob get it; in the place of a provider's such rules
@@ -97,9 +97,9 @@ impl TermsArgs {
         })
     }
 
-    /// Whether a provider's path rules would have counted, had no hosts been given.
+    /// Whether a provider's `--path` rules would have counted, had no hosts been given.
     pub(crate) fn leaves_rules_out(&self, name: &CredentialName) -> bool {
-        !self.allow.is_empty() && provider::find(name.as_str()).is_some_and(|p| !p.rules.is_empty())
+        !self.allow.is_empty() && self.path.is_empty() && provider::find(name.as_str()).is_some_and(|p| !p.rules.allow.is_empty())
     }
 
     fn presentation(&self, provider: Option<&Provider>) -> Result<Presentation, CommandError> {
@@ -164,8 +164,11 @@ impl TermsArgs {
         for glob in self.path.iter().chain(&self.deny_path) {
             check_glob(glob).map_err(|e| CommandError::usage(e.to_string()).hint("a glob is as in `/api/v1/**` or `/repos/*/issues`"))?;
         }
-        // A provider's path rules are about the provider's hosts: whoever names other hosts names the rules as well.
-        let mut rules = provider.filter(|_| self.allow.is_empty()).map(|p| p.rules.clone()).unwrap_or_default();
+        let mut rules = provider.map(|p| p.rules.clone()).unwrap_or_default();
+        // Whoever names other hosts names the paths that are served there; what guards the provider's keys stays.
+        if !self.allow.is_empty() {
+            rules.allow.clear();
+        }
         if !self.path.is_empty() {
             rules.allow = self.path.clone();
         }
@@ -244,7 +247,8 @@ mod tests {
         assert!(!t.scrub && t.auth_headers.contains(&"x-k".to_owned()) && t.auth_headers.contains(&"authorization".to_owned()));
         let t = terms("openrouter --allow gw.example:8443 *.b.example --deny-path /k").expect("good");
         assert_eq!(t.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["gw.example:8443", "*.b.example"]);
-        assert_eq!((t.rules.allow.len(), t.rules.deny), (0, vec!["/k".to_owned()]), "the provider's rules go with its hosts");
+        let guarded = ["/api/v1/keys/**", "/api/v1/auth/keys/**", "/k"].map(str::to_owned);
+        assert_eq!((t.rules.allow.len(), t.rules.deny), (0, guarded.to_vec()), "what guards the provider's keys stays");
         let t = terms("anthropic --allow gw.example").expect("good");
         assert!(DEFAULT_AUTH_HEADERS.iter().all(|h| t.auth_headers.iter().any(|a| a == h)), "{:?}", t.auth_headers);
         let t = terms("own --allow a.example --allow b.example a.example").expect("good");

@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::Findings;
 use crate::cli::context::{Context, Unlocked, sealed_as_meant};
 use crate::cli::error::CommandError;
-use crate::cli::output::time_or_never;
+use crate::cli::output::{counted, time_or_never};
 use crate::clock;
 use crate::config::Config;
 use crate::envelope::SealedBy;
@@ -172,7 +172,7 @@ fn log(unlocked: &Unlocked, found: &mut Findings) {
     match verify(&unlocked.home.audit(), &key, checkpoint) {
         Ok(report) if report.is_sound() => found.ok("audit", format!("{} records, each as it was written", report.records)),
         Ok(report) => {
-            let message = format!("the audit log has {} faults", report.faults.len() as u64 + report.more_faults);
+            let message = format!("the audit log has {}", counted(report.faults.len() as u64 + report.more_faults, "fault"));
             found.wrong("audit", message, "see `keyhatch audit verify`, and find out who changed it");
         }
         Err(e) => found.wrong("audit", format!("it cannot be read: {e}"), "see to its owner and mode"),

@@ -9,13 +9,14 @@ use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::config::Config;
 use crate::host::{Authority, refusal};
-use crate::policy::{Egress, Explanation, Facts, Scheme, Snapshot};
+use crate::policy::{Explanation, Facts, Scheme, Snapshot};
+use crate::server;
 
 /// Say which rule and which credential a request would meet, and why; sends nothing
 ///
 /// With --json, an object: decision (injected, tunnelled, forwarded, denied), credential,
-/// pattern, reason, detail. The decision is by names: addresses are not looked up, so what would
-/// be refused as `private_address` is not seen, but for a remark where the URL names one.
+/// pattern, reason, detail. Names are not looked up, so `private_address` is seen only where
+/// the URL holds an address.
 ///
 /// Examples:
 ///
@@ -37,7 +38,7 @@ pub(super) fn run(ctx: &Context, args: &ExplainArgs) -> Outcome {
     let agent = AgentName::parse(&args.agent)?;
     let request = Request::parse(&args.method, &args.url)?;
     let unlocked = ctx.unlock()?;
-    let snapshot = Snapshot::compile(&unlocked.state()?.roster, egress(&unlocked.config), 0);
+    let snapshot = Snapshot::compile(&unlocked.state()?.roster, server::egress(&unlocked.config), 0);
     let view = snapshot.agent(agent.as_str());
     let view = view.ok_or_else(|| CommandError::not_found(format!("there is no agent `{agent}`")).hint("see `keyhatch agent list`"))?;
     let facts = Facts { method: &request.method, path: request.target.path(), pick: None };
@@ -84,22 +85,16 @@ impl Request {
     }
 }
 
-/// The egress rules of the configuration.
-fn egress(config: &Config) -> Egress {
-    let e = &config.egress;
-    Egress { allow_by_default: e.allow_by_default, allow_hosts: e.allow_hosts.clone(), deny_hosts: e.deny_hosts.clone(), ports: e.ports.clone() }
-}
-
-/// Names alone are decided on here; that an address in the URL would be refused later is said beside it.
-fn check_address(request: &Request, config: &Config, mut explanation: Explanation) -> Explanation {
+/// The snapshot decides by names; an address in the URL is judged as the proxy judges it before it connects.
+fn check_address(request: &Request, config: &Config, explanation: Explanation) -> Explanation {
     let refused = request.authority.host.ip().and_then(|ip| Some((ip, refusal(ip)?)));
     let Some((ip, refused)) = refused.filter(|_| explanation.decision != "denied") else { return explanation };
     let overridden = config.resolve.iter().any(|(from, _)| *from == request.authority);
-    if !overridden && !config.egress.allow_private && !config.egress.allow_cidrs.iter().any(|net| net.contains(&ip)) {
-        let remark = format!("; but {ip} is a special-purpose address ({}) and is not connected to (private_address)", refused.block);
-        explanation.detail.push_str(&remark);
+    if overridden || config.egress.allow_private || config.egress.allow_cidrs.iter().any(|net| net.contains(&ip)) {
+        return explanation;
     }
-    explanation
+    let detail = format!("{ip} is a special-purpose address ({}), and [egress] does not allow it", refused.block);
+    Explanation { decision: "denied", reason: "private_address".to_owned(), detail, ..explanation }
 }
 
 /// Methods that no request inside a tunnel may have.

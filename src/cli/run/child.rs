@@ -20,8 +20,8 @@ const PASSED_ON: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::
 pub(super) enum Ended {
     /// The command ran: its exit code, or 128 and the signal's number.
     With(ExitCode),
-    /// It could not be started: 127 where it was not found, else 126, as in a shell.
-    NotStarted(CommandError, ExitCode),
+    /// It could not be started; the exit code is 127 where it was not found, else 126, as in a shell.
+    NotStarted(CommandError),
 }
 
 /// Runs the command to its end. `inherited` is what is left of our own environment, `variables` goes on top.
@@ -52,7 +52,7 @@ fn not_started(program: &OsString, e: &io::Error) -> Ended {
         _ => (126, "check that it is a program, and its permissions"),
     };
     let error = CommandError::failed(format!("{} cannot be run: {e}", program.to_string_lossy())).hint(hint);
-    Ended::NotStarted(error, ExitCode::from(code))
+    Ended::NotStarted(CommandError { exit_code: Some(code), ..error })
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
@@ -115,9 +115,9 @@ mod tests {
         let command: Vec<OsString> = command.iter().map(OsString::from).collect();
         match run(&command, Vec::new(), variables).await.expect("no failure of our own") {
             Ended::With(code) => format!("{code:?}"),
-            Ended::NotStarted(e, code) => {
+            Ended::NotStarted(e) => {
                 assert!(e.to_string().contains("cannot be run"), "{e}");
-                format!("{code:?}")
+                format!("{:?}", ExitCode::from(e.code()))
             }
         }
     }

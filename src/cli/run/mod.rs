@@ -16,7 +16,7 @@ use super::session::ServeSession;
 use crate::agent::AgentName;
 use crate::environment;
 use crate::home::Home;
-use crate::session::SessionKind;
+use crate::session::{MAX_TTL, SessionKind};
 use child::Ended;
 
 /// Run a command with the proxy, the CA and placeholder keys in its environment
@@ -42,12 +42,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "A", default_value = "default")]
     agent: String,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
 /// A session of `run` ends with its command; this is only the latest end.
-const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const TTL: Duration = MAX_TTL;
 
 pub(super) fn run(ctx: &Context, args: &RunArgs) -> Outcome {
     descriptors::keep_standard_only();
@@ -59,10 +59,7 @@ pub(super) fn run(ctx: &Context, args: &RunArgs) -> Outcome {
     };
     match ended {
         Ended::With(code) => Ok(code),
-        Ended::NotStarted(e, code) => {
-            ctx.out.error(&e);
-            Ok(code)
-        }
+        Ended::NotStarted(e) => Err(e),
     }
 }
 

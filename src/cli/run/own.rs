@@ -11,7 +11,7 @@ use crate::admin::{AdminOps as _, OpError};
 use crate::agent::AgentName;
 use crate::cli::agent_env::{self, AgentEnvironment};
 use crate::cli::ca;
-use crate::cli::context::{Context, Unlocked, runtime};
+use crate::cli::context::{Context, Unlocked, not_started, runtime};
 use crate::cli::error::CommandError;
 use crate::cli::session::utf8;
 use crate::config::ListenAddr;
@@ -33,7 +33,8 @@ pub(super) fn run(ctx: &Context, args: &RunArgs, agent: AgentName) -> Result<End
     own_listener(&mut unlocked);
     runtime()?.block_on(async {
         let options = ctx.server_options(unlocked, false);
-        let running = server::start(options).await.map_err(|e| CommandError::failed(e.to_string()))?;
+        let file = options.config_file.clone();
+        let running = server::start(options).await.map_err(|e| not_started(&file, e))?;
         let ended = match tokio::task::block_in_place(|| environment_of(&running, &home, agent)) {
             Ok(environment) => child::run(&args.command, inherited, &environment.variables()).await,
             Err(e) => Err(e),
@@ -48,6 +49,8 @@ fn own_listener(unlocked: &mut Unlocked) {
     let config = &mut unlocked.config;
     config.proxy.listen = ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     config.proxy.tls_listen = None;
+    // The token is there anyway: nobody else on this machine is to use this proxy.
+    config.proxy.auth_required = true;
     config.timeouts.drain = config.timeouts.drain.min(DRAIN);
 }
 

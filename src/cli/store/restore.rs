@@ -32,8 +32,9 @@ pub(super) fn run(ctx: &Context, args: &RestoreArgs) -> Outcome {
     let config = ctx.config(&home)?;
     // Held until the end: no serve can start meanwhile.
     let _lock = ServeLock::acquire(&home)?;
+    LocalStore::sealed_by(&args.file).map_err(|e| e.of_backup(&args.file))?;
     let key = ctx.key_for(&config, &args.file)?;
-    let restored = LocalStore::restore(&home.store(), &args.file, &key)?;
+    let restored = LocalStore::restore(&home.store(), &args.file, &key).map_err(|e| e.of_backup(&args.file))?;
     let store = Arc::new(LocalStore::open(&home.store(), &key)?);
     let unlocked = Unlocked { home, config, store };
     if let Ok(ca) = unlocked.ca() {

@@ -30,6 +30,14 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// What is to be restored is no backup of a store.
+    #[error("{} cannot be restored: {why}; nothing was changed, give another backup", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// `store rekey` or `restore` ran meanwhile.
     #[error("{} was sealed anew while this keyhatch had it open: start again", .0.display())]
     Resealed(PathBuf),
@@ -115,6 +123,17 @@ impl StoreError {
             Self::Database(error) => Self::Database(error.at(&path)),
             other => other,
         }
+    }
+
+    /// The same error where the file is no store in use, but one to be restored.
+    #[must_use]
+    pub fn of_backup(self, from: &Path) -> Self {
+        let why = match &self {
+            Self::Damaged { path, what } | Self::Database(DatabaseError::Damaged { path, what }) if path == from => format!("it is damaged ({what})"),
+            Self::Database(DatabaseError::Missing(path)) if path == from => "it is not there".to_owned(),
+            _ => return self,
+        };
+        Self::Backup { path: from.to_owned(), why }
     }
 
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> Self {

@@ -1,0 +1,78 @@
+//! What the configuration means to the parts that act on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::error::ReloadError;
+use crate::clock;
+use crate::config::Config;
+use crate::policy::Egress;
+use crate::proxy::{Ceilings, Settings, Transport};
+use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::{Dialer, DialerSettings, Pool};
+use crate::vault::local::StoreState;
+
+/// How origins are reached: trust anchors, overrides, the address guard. `own_keys` are never anchors, `own` never dialled.
+///
+/// # Errors
+/// [`ReloadError`] names the file of anchors that cannot be used.
+pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Dialer, ReloadError> {
+    let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
+    let trust = UpstreamTrust::load(&SystemStore::here(), files, own_keys, clock::now()).map_err(|e| ReloadError::trust(config, &e))?;
+    trust.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    let settings = DialerSettings {
+        overrides: config.resolve.iter().cloned().collect(),
+        allow_private: config.egress.allow_private,
+        allow_cidrs: config.egress.allow_cidrs.clone(),
+        own_listeners: own.to_vec(),
+        connect_timeout: config.timeouts.connect,
+        tls_timeout: config.timeouts.tls,
+        tls: trust.client,
+    };
+    Ok(Dialer::new(settings, Arc::clone(resolver)))
+}
+
+/// A dialer and an empty pool.
+pub(super) fn transport(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Transport, ReloadError> {
+    Ok(Transport { dialer: dialer(config, own_keys, resolver, own)?, pool: Pool::default() })
+}
+
+/// `[egress]`, as decisions take it.
+#[must_use]
+pub fn egress(config: &Config) -> Egress {
+    let egress = &config.egress;
+    Egress {
+        allow_by_default: egress.allow_by_default,
+        allow_hosts: egress.allow_hosts.clone(),
+        deny_hosts: egress.deny_hosts.clone(),
+        ports: egress.ports.clone(),
+    }
+}
+
+/// What of the configuration the data path looks at.
+pub(super) fn settings(config: &Config) -> Settings {
+    let (limits, agent) = (&config.limits, &config.limits.per_agent);
+    Settings {
+        auth_required: config.proxy.auth_required,
+        request_head: config.timeouts.request_head,
+        tls: config.timeouts.tls,
+        idle: config.timeouts.idle,
+        head_bytes: limits.head_bytes.min(agent.head_bytes),
+        ceilings: Ceilings { all: [limits.connections, limits.requests, limits.tunnels], agent: [agent.connections, agent.requests, agent.tunnels] },
+        deny_without_audit: config.audit.deny_on_failure,
+    }
+}
+
+/// What the configuration says that an operator should be reminded of at every start.
+pub(super) fn warn_of_config(config: &Config, stored: &StoreState) {
+    if !config.proxy.auth_required {
+        tracing::warn!("[proxy] auth is \"off\": every program on this machine is agent `default`");
+    }
+    for (from, to) in &config.resolve {
+        let covering = stored.roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
+        if let Some(credential) = covering {
+            tracing::warn!("[resolve] sends {from}, which gets credential `{}`, to {to}", credential.name);
+        }
+    }
+}
