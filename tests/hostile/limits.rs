@@ -18,7 +18,7 @@ fn connect(agent: &Agent, target: &str) -> (u16, TcpStream) {
 fn one_agents_connections_tunnels_and_requests_are_counted() {
     let more = "[limits.per_agent]\nconnections = 3\ntunnels = 1";
     let world = World::with_configuration(Origin::agreeable(&HOSTS), fresh_key(), more);
-    let (one, two) = (world.agent(), another_agent(&world, "second", &["openrouter"]));
+    let (one, two) = (world.agent(), another_agent(&world, "second", &["real"]));
     let held: Vec<_> = (0..3).map(|_| connect(&one, "openrouter.ai:443")).collect();
     assert!(held.iter().all(|(status, _)| *status == 200));
     let (reply, _) = one.connect("openrouter.ai:443");

@@ -69,7 +69,7 @@ fn a_session_that_expires_ends_on_open_connections_too() {
 #[test]
 fn a_rotated_agents_keep_alive_connections_are_of_no_more_use() {
     let world = World::agreeable();
-    let second = another_agent(&world, "second", &["openrouter"]);
+    let second = another_agent(&world, "second", &["real"]);
     let mut inside = second.open("openrouter.ai:443");
     assert_eq!(inside.get("openrouter.ai", "/").status, 200);
     let mut plain = second.dial();
@@ -111,8 +111,8 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocke
 fn a_websocket_ends_when_its_decision_would_be_another() {
     let world = World::with_origin(switching(), fresh_key());
     let ends: [(&str, &[&[&str]]); 3] = [
-        ("the credential is disabled", &[&["credential", "disable", "openrouter"], &["credential", "enable", "openrouter"]]),
-        ("the grant is taken back", &[&["agent", "revoke", "default", "openrouter"], &["agent", "grant", "default", "openrouter"]]),
+        ("the credential is disabled", &[&["credential", "disable", "real"], &["credential", "enable", "real"]]),
+        ("the grant is taken back", &[&["agent", "revoke", "default", "real"], &["agent", "grant", "default", "real"]]),
         (
             "a narrower credential covers the host",
             &[&["credential", "add", "narrow", "--allow", "api.openrouter.ai"], &["credential", "remove", "narrow"]],
@@ -206,7 +206,7 @@ fn a_request_that_waits_for_its_connection_does_not_outlive_its_credential() {
     let mut conn = agent.open("openrouter.ai:443");
     conn.send("GET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n");
     let (stream, _) = listener.accept().unwrap();
-    home.ok(&["credential", "disable", "openrouter"]);
+    home.ok(&["credential", "disable", "real"]);
     within(SECOND, "felt", || {
         let said = agent.get("openrouter.ai", "/");
         (said.status == 503).then_some(())
