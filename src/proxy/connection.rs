@@ -8,13 +8,14 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use super::authenticate::{Proof, authenticate};
 use super::error::{Code, ProxyError};
-use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
 use super::limits::{Counted, Counts, Place};
 use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outcome::Progress;
 use super::record::Record;
 use super::respond::write_error;
 use super::stream::ClientStream;
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use super::{intercept, tunnel};
 use crate::audit::Verdict;

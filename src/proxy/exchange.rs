@@ -1,15 +1,14 @@
 //! One request and its answer, both ways at once: the bytes of both bodies pass as they come, nothing is gathered.
 
-use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use tokio::time::Sleep;
 
 use super::filter::ResponseFilter;
+use super::outcome::{End, Fail, Progress};
+use super::ticker::{LONG, Ticker};
 use super::wire::{HIGH_WATER, Half, Wire};
 use crate::message::h1::{
     BodyError, BodyReader, Framing, HeadError, Piece, ResponseHead, head_end, parse_response, write_chunk_head, write_last_chunk, write_response,
@@ -21,9 +20,6 @@ use crate::upstream::UpstreamStream;
 const RESPONSE_HEAD: usize = 256 * 1024;
 /// Interim answers to one request.
 const MAX_INTERIM: u8 = 32;
-/// A request that lasts so long has a record at its opening too.
-pub(super) const LONG: Duration = Duration::from_secs(10);
-
 /// What an exchange needs to know of its request.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
@@ -39,68 +35,6 @@ pub(super) struct Asked<'a> {
     pub(super) idle: Duration,
     /// How many bytes of a next request are taken in meanwhile.
     pub(super) ahead: usize,
-}
-
-/// What is known of an exchange at any moment.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Progress {
-    /// The status that was passed on; 0 before.
-    pub(super) status: u16,
-    pub(super) bytes_up: u64,
-    pub(super) bytes_down: u64,
-    pub(super) ttfb: Option<Duration>,
-}
-
-/// How an exchange ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Both messages are whole.
-    Whole { upstream_again: bool, agent_again: bool },
-    /// The origin switched protocols: what follows is raw.
-    Upgraded,
-}
-
-/// How an exchange failed.
-#[derive(Debug)]
-pub(super) enum Fail {
-    /// The agent closed its connection, or sent a body that cannot be followed.
-    Agent(&'static str),
-    /// The origin closed before any of its answer came.
-    UpstreamClosed(String),
-    /// The origin's answer breaks HTTP, or was cut short.
-    Upstream(String),
-    /// Nothing came for too long.
-    Idle,
-    /// The response was ended by the scrubber.
-    Scrubbed(&'static str),
-}
-
-/// A timer that is set anew only when it fires, so that activity costs no timer work.
-pub(super) struct Ticker {
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Ticker {
-    pub(super) fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(LONG)) }
-    }
-
-    /// Whether `at` has come; if not, the task is woken no later than then.
-    pub(super) fn poll_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
-        loop {
-            let at = tokio::time::Instant::from_std(at);
-            if self.sleep.deadline() > at {
-                self.sleep.as_mut().reset(at);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if tokio::time::Instant::now() >= at {
-                return true;
-            }
-            self.sleep.as_mut().reset(at);
-        }
-    }
 }
 
 enum Down {
