@@ -20,3 +20,4 @@ mod proxy;
 mod shipped_files;
 mod store_attacks;
 mod support_works;
+mod transcripts;
