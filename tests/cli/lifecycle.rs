@@ -169,13 +169,16 @@ fn a_stream_goes_on_when_its_key_is_rotated_and_is_scrubbed_of_that_key_still() 
         assert_eq!(agent.get("openrouter.ai", "/").status, 200);
         (world.origin.last().values("authorization") == [format!("Bearer {next}")]).then_some(())
     });
+    let mut seen = String::new();
     for n in 0..3 {
         go.send(()).unwrap();
-        let seen = stream.read_until(&format!("data: after-{n}\n\n"));
+        seen = stream.read_until(&format!("data: after-{n}\n\n"));
         assert!(!seen.contains(&key), "{seen}");
     }
     // And the connection serves on, with the new key.
-    stream.read_until("0\r\n\r\n");
+    if !seen.ends_with("0\r\n\r\n") {
+        stream.read_until("0\r\n\r\n");
+    }
     assert_eq!(stream.get("openrouter.ai", "/").status, 200);
     assert_eq!(world.origin.last().values("authorization"), [format!("Bearer {next}")]);
 }

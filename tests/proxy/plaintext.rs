@@ -87,13 +87,18 @@ fn a_key_that_does_not_allow_plaintext_stays_away_from_it() {
 
 #[test]
 fn a_pattern_that_does_not_name_the_port_is_not_enough() {
-    for pattern in ["example.net", "example.net:*"] {
-        let stage = stage(pattern, &["--allow-plaintext"]);
-        assert_eq!(stage.absolute("example.net").status, 200);
-        assert!(stage.got().is_empty(), "{pattern}");
-        for authority in ["example.net:80", "example.net:443"] {
-            assert_eq!(stage.inside(authority).status, 200);
-            assert!(stage.got().is_empty(), "{pattern} {authority}");
+    let stage = stage("example.net:80", &["--allow-plaintext", "--allow", "api.example.com", "--allow", "openrouter.ai:*"]);
+    for host in ["api.example.com", "openrouter.ai"] {
+        assert_eq!(stage.absolute(host).status, 200);
+        assert!(stage.got().is_empty(), "{host}");
+        for port in [80, 443] {
+            assert_eq!(stage.inside(&format!("{host}:{port}")).status, 200);
+            assert!(stage.got().is_empty(), "{host}:{port}");
         }
     }
+    assert_eq!(stage.absolute("example.net").status, 200);
+    assert_eq!(stage.got(), [stage.bearer()], "the pattern that does name it");
+    // A credential with no such pattern at all is a mistake, and said to be.
+    let said = stage.home.say(&["credential", "add", "other", "--type", "bearer", "--allow", "example.net", "--allow-plaintext"], &fresh_key());
+    said.expect_error(2);
 }
