@@ -12,6 +12,7 @@
 mod support;
 
 mod architecture;
+mod audit_log;
 mod cli;
 mod hostile;
 mod leak;

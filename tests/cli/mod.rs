@@ -3,5 +3,6 @@
 mod credentials;
 mod doctor;
 mod homes;
+mod lifecycle;
 mod operate;
 mod run_env;

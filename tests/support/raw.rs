@@ -83,12 +83,7 @@ impl Agent {
     /// The agent of a proxy URL.
     #[track_caller]
     pub fn from_url(home: &Home, serve: &Serve, url: &str) -> Self {
-        let user = url.strip_prefix("http://").unwrap().rsplit_once('@').unwrap_or_else(|| panic!("a user in {url}")).0;
-        Self {
-            proxy: serve.proxy(),
-            authorization: format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user)),
-            tls: trusting(&home.path().join("ca.pem"), &["http/1.1"]),
-        }
+        Self { proxy: serve.proxy(), authorization: authorization(url), tls: trusting(&home.path().join("ca.pem"), &["http/1.1"]) }
     }
 
     /// A connection to the proxy.
@@ -143,6 +138,13 @@ impl Agent {
         stream.write_all(head.replace("{auth}", &self.authorization).as_bytes()).unwrap();
         read_reply(&mut stream, None).unwrap()
     }
+}
+
+/// What `Proxy-Authorization` says for a proxy URL.
+#[track_caller]
+pub fn authorization(url: &str) -> String {
+    let user = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).unwrap_or_else(|| panic!("a user in {url}")).0;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user))
 }
 
 /// A TLS set-up that trusts the CA in the file, and the tests' origins (which stand for the public ones).

@@ -26,6 +26,12 @@ impl Serve {
     /// The same with further arguments and variables.
     #[track_caller]
     pub fn start_with(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_asking(home, args, variables, &[])
+    }
+
+    /// The same with further arguments for `env`: a serve on a Unix socket alone has no URL of its own to tell.
+    #[track_caller]
+    pub fn start_asking(home: &Home, args: &[&str], variables: &[(&str, &str)], asking: &[&str]) -> Self {
         let log = home.outside().join(format!("serve-{}.log", std::process::id()));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let mut command = home.command(&[&["serve"], args].concat());
@@ -34,7 +40,7 @@ impl Serve {
         let mut serve = Self { child, log, env: BTreeMap::new() };
         serve.env = within(Duration::from_secs(20), "serve answers `env`", || {
             assert!(serve.child.try_wait().unwrap().is_none(), "serve ended: {}", serve.log());
-            let said = home.say(&["env", "--format", "json"], "");
+            let said = home.say(&[&["env", "--format", "json"], asking].concat(), "");
             (said.code == 0).then(|| variables_of(&said.json()))
         });
         serve
