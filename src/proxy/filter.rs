@@ -18,7 +18,7 @@ use crate::message::scrub::{BodyScrubber, Decoding, ScrubError, ScrubTable};
 /// What is held back goes on after the origin has been silent for so long: a constant, so that it tells nothing, and
 /// longer than a round trip or a lost packet, so that no gap that the network makes lets half a secret out. Whole events
 /// and whole lines wait for nothing.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The filter of one response.
 pub(super) struct ResponseFilter {

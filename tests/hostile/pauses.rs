@@ -29,7 +29,7 @@ fn a_gap_within_the_secret_does_not_show_its_first_part() {
             value.len() + 4,
             &value[..cut]
         ))?;
-        let _ = wait.lock().unwrap().recv_timeout(Duration::from_millis(200));
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_millis(100));
         exchange.write(format!("{}tail", &value[cut..]))
     });
     let world = World::with_origin(origin, fresh_key());
