@@ -94,18 +94,33 @@ pub(super) async fn next_head<A: Wire + ?Sized>(
     .await
 }
 
+/// A client's place among all connections, if there was one.
+pub(crate) struct Entry(Option<Place>);
+
+impl Entry {
+    /// Counts a connection as soon as it is accepted, before it has said anything.
+    pub(crate) fn take(proxy: &Proxy) -> Self {
+        Self(proxy.counts.take(Counted::Connection, None, &proxy.live().settings.ceilings))
+    }
+
+    /// Whether there is room for it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// Serves a client's connection to a listener, to its end.
-pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream) {
-    let live = proxy.live();
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Entry) {
     let mut half = Half::new(Box::new(stream));
-    let Some(_place) = proxy.counts.take(Counted::Connection, None, &live.settings.ceilings) else {
+    if !entry.is_free() {
         let error = ProxyError::new(Code::Overloaded, "the proxy has too many connections; try again soon");
-        Record::new(&proxy, &Method::CONNECT, "", 0, "").failed(&error, &Progress::default());
-        refuse(&mut half, &error, crate::audit::RequestId(0), &Method::CONNECT).await;
+        let record = Record::new(&proxy, &Method::CONNECT, "", 0, "");
+        let id = record.id();
+        record.failed(&error, &Progress::default());
+        refuse(&mut half, &error, id, &Method::CONNECT).await;
         return;
-    };
+    }
     let _open = proxy.metrics.connection_opened();
-    drop(live);
     let drain = drain(&proxy);
     Connection { proxy, half, ticker: Ticker::new(), drain, carrier: None, place: None }.run().await;
 }

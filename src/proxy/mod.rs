@@ -21,7 +21,7 @@ mod ticker;
 mod tunnel;
 mod wire;
 
-pub(crate) use connection::serve;
+pub(crate) use connection::{Entry, serve};
 pub use limits::{Ceilings, Counts};
 pub use live::{Live, Proxy, ProxyParts, Seen, Settings, Transport};
 pub(crate) use stream::ClientStream;

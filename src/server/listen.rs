@@ -16,7 +16,7 @@ use super::error::ReloadError;
 use super::state::State;
 use super::stopped;
 use crate::config::{Config, ListenAddr};
-use crate::proxy::{ClientStream, serve};
+use crate::proxy::{ClientStream, Entry, serve};
 use crate::tls::ListenerTls;
 
 /// Connections that may wait to be accepted.
@@ -190,8 +190,11 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
         };
         let _ = stream.set_nodelay(true);
         let proxy = Arc::clone(state.proxy());
+        let entry = Entry::take(&proxy);
         match &tls {
-            None => drop(tokio::spawn(serve(proxy, ClientStream::Tcp(stream)))),
+            None => drop(tokio::spawn(serve(proxy, ClientStream::Tcp(stream), entry))),
+            // There is no room for a handshake either.
+            Some(_) if !entry.is_free() => {}
             Some(tls) => {
                 let (tls, limit) = (Arc::clone(tls), proxy.live().settings.tls);
                 tokio::spawn(async move {
@@ -200,7 +203,7 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
                         TlsAcceptor::from(config).accept(stream).await.ok()
                     };
                     if let Ok(Some(stream)) = tokio::time::timeout(limit, shaking).await {
-                        serve(proxy, ClientStream::Tls(Box::new(stream))).await;
+                        serve(proxy, ClientStream::Tls(Box::new(stream)), entry).await;
                     }
                 });
             }
@@ -215,7 +218,11 @@ async fn accept_unix(listener: UnixListener, state: Arc<State>, mut stop: watch:
             () = stopped(&mut stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::spawn(serve(Arc::clone(state.proxy()), ClientStream::Unix(stream)))),
+            Ok((stream, _)) => {
+                let proxy = Arc::clone(state.proxy());
+                let entry = Entry::take(&proxy);
+                tokio::spawn(serve(proxy, ClientStream::Unix(stream), entry));
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -77,3 +77,20 @@ fn a_refusal_honours_the_clients_close() {
         assert!(start.elapsed() < Duration::from_secs(4), "{head}");
     }
 }
+
+/// Handshakes that nobody ends take places too: else a neighbour could open as many as there are descriptors.
+#[test]
+fn a_silent_handshake_on_the_tls_listener_takes_a_place() {
+    // A port that was free a moment ago.
+    let tls = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!("[proxy]\nlisten = \"127.0.0.1:0\"\ntls_listen = \"{tls}\"\ntls_names = [\"localhost\"]\n[limits]\nconnections = 3");
+    let world = World::with_configuration(Origin::agreeable(&HOSTS), fresh_key(), &more);
+    let held: Vec<_> = (0..3).map(|_| TcpStream::connect(tls).unwrap()).collect();
+    super::within(super::SECOND, "a fourth is closed at once", || {
+        let mut fourth = TcpStream::connect(tls).unwrap();
+        fourth.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        matches!(std::io::Read::read(&mut fourth, &mut [0; 8]), Ok(0)).then_some(())
+    });
+    drop(held);
+    super::within(super::SECOND, "the places are free again", || (world.agent().connect("openrouter.ai:443").0.status == 200).then_some(()));
+}

@@ -206,7 +206,7 @@ fn a_request_that_waits_for_its_connection_does_not_outlive_its_credential() {
     let mut conn = agent.open("openrouter.ai:443");
     conn.send("GET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n");
     let (stream, _) = listener.accept().unwrap();
-    home.ok(&["credential", "disable", "real"]);
+    home.ok(&["credential", "disable", "openrouter"]);
     within(SECOND, "felt", || {
         let said = agent.get("openrouter.ai", "/");
         (said.status == 503).then_some(())
