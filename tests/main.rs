@@ -13,6 +13,7 @@ mod support;
 
 mod architecture;
 mod cli;
+mod hostile;
 mod leak;
 mod policy_vectors;
 mod proxy;

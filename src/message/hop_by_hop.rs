@@ -112,6 +112,13 @@ pub fn drop_placeholders(fields: &mut HeaderMap) {
     }
 }
 
+/// Drops the fields that frame or route a message, which no trailer may be (RFC 9110 6.5.1).
+pub fn drop_framing(trailers: &mut HeaderMap) {
+    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE, header::TRAILER] {
+        trailers.remove(name);
+    }
+}
+
 /// Drops the fields that would make an origin serve another method or path than the rules were asked about.
 /// Called for credentials with rules.
 pub fn drop_overrides(fields: &mut HeaderMap) {

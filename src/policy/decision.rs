@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::egress::{Egress, EgressRefusal};
-use super::rule::{Rule, RuleRefusal};
+use super::rule::RuleRefusal;
 use super::snapshot::{AgentView, Candidate, Snapshot};
 use crate::credential::{CredentialId, CredentialName};
 use crate::host::{Authority, PatternPort};
@@ -146,6 +146,17 @@ impl Snapshot {
             Ok(()) => Route::Unmatched { not_granted: scheme == Scheme::Https && self.all.lookup(authority, &[443]).next().is_some() },
             Err(refusal) => Route::Denied(egress_denial(refusal, authority)),
         }
+    }
+
+    /// What a request to a host may carry, on whatever connection it came: `deny_hosts` comes before credentials.
+    ///
+    /// # Errors
+    /// The [`Denial`] where `deny_hosts` names the host.
+    pub fn request(&self, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Result<Option<Candidates>, Denial> {
+        if self.egress.denies(authority) {
+            return Err(egress_denial(EgressRefusal::DeniedHost, authority));
+        }
+        Ok(self.candidates(agent, scheme, authority))
     }
 
     /// The granted credentials that cover a host, the narrowest first. Over plaintext only one that says
@@ -308,14 +319,6 @@ fn pattern_of(candidates: &Candidates, name: Option<&CredentialName>) -> Option<
 pub fn still_tunnelled(snapshot: &Snapshot, agent: &Arc<AgentView>, authority: &Authority) -> bool {
     let current = snapshot.agent(agent.name.as_str()).filter(|now| now.generation == agent.generation);
     current.is_some_and(|now| matches!(snapshot.route(now, Scheme::Https, authority), Route::Unmatched { .. }))
-}
-
-/// Whether a credential that is on an open WebSocket would still be given to this agent.
-#[must_use]
-pub fn still_injected(snapshot: &Snapshot, agent: &Arc<AgentView>, scheme: Scheme, authority: &Authority, rule: &Rule) -> bool {
-    let current = snapshot.agent(agent.name.as_str()).filter(|now| now.generation == agent.generation);
-    let Some(candidates) = current.and_then(|now| snapshot.candidates(now, scheme, authority)) else { return false };
-    candidates.as_slice().iter().any(|c| c.rule.id == rule.id && c.rule.unavailable.is_none())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod roster;
 mod rule;
 mod snapshot;
 
-pub use decision::{Candidates, Decision, Denial, DenialCode, Explanation, Facts, Permit, Pick, Route, Scheme, still_injected, still_tunnelled};
+pub use decision::{Candidates, Decision, Denial, DenialCode, Explanation, Facts, Permit, Pick, Route, Scheme, still_tunnelled};
 pub use egress::{Egress, EgressRefusal};
 pub use roster::{AgentEntry, CredentialEntry, Roster};
 pub use rule::{GlobError, Rule, RuleRefusal, check_glob};

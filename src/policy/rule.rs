@@ -85,10 +85,10 @@ impl Rule {
         }
     }
 
-    /// Whether the credential has rules about paths.
+    /// Whether the credential has rules about paths or methods.
     #[must_use]
-    pub fn has_path_rules(&self) -> bool {
-        self.paths.any
+    pub fn has_rules(&self) -> bool {
+        self.paths.any || !self.methods.is_empty()
     }
 
     /// Judges a request by its method and by its path as sent (without the query).

@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::authenticate::authenticate;
+use super::authenticate::{Proof, authenticate};
 use super::error::{Code, ProxyError};
-use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
-use super::limits::Counted;
-use super::live::{Live, Proxy, Seen, Settings};
+use super::limits::{Counted, Counts, Place};
+use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outcome::Progress;
 use super::record::Record;
 use super::respond::write_error;
 use super::stream::ClientStream;
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use super::{intercept, tunnel};
 use crate::audit::Verdict;
@@ -106,7 +107,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream) {
     let _open = proxy.metrics.connection_opened();
     drop(live);
     let drain = drain(&proxy);
-    Connection { proxy, half, ticker: Ticker::new(), drain, carrier: None }.run().await;
+    Connection { proxy, half, ticker: Ticker::new(), drain, carrier: None, place: None }.run().await;
 }
 
 struct Connection {
@@ -115,15 +116,16 @@ struct Connection {
     ticker: Ticker,
     drain: Drain,
     carrier: Option<Carrier>,
+    /// Among the agent's own connections, once somebody has proved to be one.
+    place: Option<Place>,
 }
 
 impl Connection {
     async fn run(mut self) {
-        let mut known = false;
         loop {
             let settings = Arc::clone(&self.proxy.live().settings);
             // Nobody has proved anything yet: a silent connection is not kept for long.
-            let idle = if known { settings.idle } else { settings.request_head };
+            let idle = if self.place.is_some() { settings.idle } else { settings.request_head };
             let head = match next_head(&mut self.half, &settings, idle, &mut self.ticker, &mut self.drain).await {
                 Awaited::Head(head) => head,
                 Awaited::Closed => return,
@@ -139,17 +141,17 @@ impl Connection {
             match &head.target {
                 Target::Authority(target) => {
                     let target = target.clone();
-                    match self.connect(&live, &target, &head.headers).await {
+                    match self.connect(live, &target, &head.headers).await {
                         Some(me) => self = me,
                         None => return,
                     }
                 }
                 Target::Absolute(uri) => {
                     let uri = uri.clone();
-                    if !self.absolute(&live, *head, &uri).await {
+                    if !self.absolute(live, *head, &uri).await {
                         return;
                     }
-                    known = true;
+                    self.half.release();
                 }
                 Target::Origin(_) | Target::Asterisk => {
                     let message = "this is a proxy: send CONNECT host:port, or an absolute http:// URI (set HTTPS_PROXY, not a base URL)";
@@ -167,7 +169,7 @@ impl Connection {
     }
 
     /// Carries out a CONNECT. Gives the connection back where the client may try again on it.
-    async fn connect(mut self, live: &Live, target: &str, headers: &HeaderMap) -> Option<Self> {
+    async fn connect(mut self, live: Arc<Live>, target: &str, headers: &HeaderMap) -> Option<Self> {
         let authority = match Authority::parse(target, None) {
             Ok(authority) => authority,
             Err(error) => {
@@ -181,13 +183,22 @@ impl Connection {
             }
         };
         let mut record = Record::to(&self.proxy, &Method::CONNECT, &authority, "");
-        let Some(agent) = authenticate(live, headers, &*self.proxy.held) else {
+        let Some(proof) = authenticate(&live, headers, &self.proxy) else {
             let keep = self.half.input.is_empty();
             return self.demand_proof(record, &Method::CONNECT, keep).await.then_some(self);
         };
-        record.agent(agent.name.as_str());
-        (self.proxy.seen)(Seen::Agent(&agent.name));
-        match live.snapshot.route(&agent, Scheme::Https, &authority) {
+        record.agent(proof.agent.name.as_str());
+        if let Err(error) = self.admit(&proof, &live) {
+            let id = record.id();
+            record.failed(&error, &Progress::default());
+            refuse(&mut self.half, &error, id, &Method::CONNECT).await;
+            return None;
+        }
+        let route = live.snapshot.route(&proof.agent, Scheme::Https, &authority);
+        let (settings, transport) = (Arc::clone(&live.settings), Arc::clone(&live.transport));
+        // A tunnel may stay for days: it keeps no old state alive.
+        drop(live);
+        match route {
             Route::Denied(denial) => {
                 let error = denial.into();
                 let id = record.id();
@@ -198,12 +209,24 @@ impl Connection {
                 self.half.output.data.extend_from_slice(ESTABLISHED);
                 if self.half.send().await.is_ok() {
                     self.half.release();
-                    intercept::serve(self.proxy, self.half, agent, authority, self.ticker, self.drain).await;
+                    intercept::serve(self.proxy, self.half, proof, authority, self.ticker, self.drain).await;
                 }
             }
-            Route::Unmatched { not_granted } => self.blind(live, record, agent, authority, not_granted).await,
+            Route::Unmatched { not_granted } => self.blind(&settings, &transport, record, proof, authority, not_granted).await,
         }
         None
+    }
+
+    /// Notes who the client is, and takes one of that agent's own places.
+    fn admit(&mut self, proof: &Proof, live: &Live) -> Result<(), ProxyError> {
+        let gauge = self.proxy.counts.agent(&proof.agent.name);
+        if !self.place.as_ref().is_some_and(|place| place.is_of(&gauge)) {
+            let place = Counts::take_own(Counted::Connection, &gauge, &live.settings.ceilings);
+            let message = "this agent has too many connections; close some and try again";
+            self.place = Some(place.ok_or_else(|| ProxyError::new(Code::Overloaded, message))?);
+        }
+        (self.proxy.seen)(Seen::Agent(&proof.agent.name));
+        Ok(())
     }
 
     /// Answers 407. The connection stays open for another try (RFC 9110 15.5.8) where nothing else came with this
@@ -224,9 +247,9 @@ impl Connection {
     }
 
     /// A tunnel that is passed unread: dialled first, so that a failure is the CONNECT's own answer.
-    async fn blind(mut self, live: &Live, mut record: Record, agent: Arc<AgentView>, authority: Authority, not_granted: bool) {
-        let gauge = self.proxy.counts.agent(&agent.name);
-        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&gauge), &live.settings.ceilings) else {
+    async fn blind(mut self, settings: &Settings, transport: &Transport, mut record: Record, proof: Proof, authority: Authority, not_granted: bool) {
+        let gauge = self.proxy.counts.agent(&proof.agent.name);
+        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&gauge), &settings.ceilings) else {
             let error = ProxyError::new(Code::Overloaded, "there are too many open tunnels; close some and try again");
             let id = record.id();
             record.failed(&error, &Progress::default());
@@ -234,7 +257,7 @@ impl Connection {
         };
         // Subscribed before the dial: a change meanwhile is not missed.
         let mut changes = self.proxy.changes();
-        let (upstream, peer) = match live.transport.dialer.tcp(&authority).await {
+        let (upstream, peer) = match transport.dialer.tcp(&authority).await {
             Ok(connected) => connected,
             Err(error) => return self.dial_failed(record, error).await,
         };
@@ -246,15 +269,20 @@ impl Connection {
         record.opened(Verdict::Tunnelled, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
         let proxy = Arc::clone(&self.proxy);
-        let revoked = async move {
-            while proxy_still(&proxy, &agent, &authority) {
+        let changed = async {
+            while proxy_still(&proxy, &proof.agent, &authority) {
                 if changes.changed().await.is_err() {
                     break;
                 }
             }
         };
-        let idle = live.settings.idle;
-        let end = tunnel::copy(&mut self.half, &mut upstream, idle, &mut self.ticker, &mut progress, revoked, &mut self.drain).await;
+        let revoked = async {
+            tokio::select! {
+                () = changed => {}
+                () = proof.ended(&proxy) => {}
+            }
+        };
+        let end = tunnel::copy(&mut self.half, &mut upstream, settings.idle, &mut self.ticker, &mut progress, revoked, &mut self.drain).await;
         let word = if not_granted || end == tunnel::TunnelEnd::Closed { reason } else { end.word() };
         record.done(Verdict::Tunnelled, word, &progress);
     }
@@ -270,8 +298,9 @@ impl Connection {
     }
 
     /// Carries out a request in absolute form. Says whether the connection goes on.
-    async fn absolute(&mut self, live: &Live, head: RequestHead, uri: &Uri) -> bool {
-        let keep = head.framing == Framing::None;
+    async fn absolute(&mut self, live: Arc<Live>, head: RequestHead, uri: &Uri) -> bool {
+        // Where the client says `close`, or a body follows, there is no other try on this connection.
+        let keep = head.framing == Framing::None && head.keep_alive;
         let authority = match absolute_authority(&head, uri) {
             Ok(authority) => authority,
             Err(error) => {
@@ -282,17 +311,30 @@ impl Connection {
                 return false;
             }
         };
-        let Some(agent) = authenticate(live, &head.headers, &*self.proxy.held) else {
+        let Some(proof) = authenticate(&live, &head.headers, &self.proxy) else {
             let record = Record::to(&self.proxy, &head.method, &authority, uri.path());
             return self.demand_proof(record, &head.method, keep).await;
         };
-        (self.proxy.seen)(Seen::Agent(&agent.name));
-        let same = self.carrier.as_ref().is_some_and(|c| c.serves(&agent, &authority));
+        let refused = match self.admit(&proof, &live) {
+            Err(error) => Some(error),
+            // It would have the origin send back what it got.
+            Ok(()) if head.method == Method::TRACE => Some(ProxyError::new(Code::MethodDenied, "TRACE is not passed on")),
+            Ok(()) => None,
+        };
+        drop(live);
+        if let Some(error) = refused {
+            let mut record = Record::to(&self.proxy, &head.method, &authority, uri.path());
+            let id = record.agent(proof.agent.name.as_str()).id();
+            record.failed(&error, &Progress::default());
+            refuse(&mut self.half, &error, id, &head.method).await;
+            return false;
+        }
+        let same = self.carrier.as_mut().is_some_and(|c| c.goes_on(&proof, &authority));
         if !same {
-            self.carrier = Some(Carrier::new(&self.proxy, agent, Scheme::Http, authority));
+            self.carrier = Some(Carrier::new(&self.proxy, proof, Scheme::Http, authority));
         }
         let Some(carrier) = &mut self.carrier else { return false };
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let target = Target::path_and_query(uri);
         matches!(carrier.carry(&mut self.half, &mut self.ticker, &mut self.drain, head, &target).await, Next::Again)
     }
 }

@@ -1,15 +1,14 @@
 //! One request and its answer, both ways at once: the bytes of both bodies pass as they come, nothing is gathered.
 
-use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use tokio::time::Sleep;
 
 use super::filter::ResponseFilter;
+use super::outcome::{End, Fail, Progress};
+use super::ticker::{LONG, Ticker};
 use super::wire::{HIGH_WATER, Half, Wire};
 use crate::message::h1::{
     BodyError, BodyReader, Framing, HeadError, Piece, ResponseHead, head_end, parse_response, write_chunk_head, write_last_chunk, write_response,
@@ -21,9 +20,6 @@ use crate::upstream::UpstreamStream;
 const RESPONSE_HEAD: usize = 256 * 1024;
 /// Interim answers to one request.
 const MAX_INTERIM: u8 = 32;
-/// A request that lasts so long has a record at its opening too.
-pub(super) const LONG: Duration = Duration::from_secs(10);
-
 /// What an exchange needs to know of its request.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
@@ -39,68 +35,6 @@ pub(super) struct Asked<'a> {
     pub(super) idle: Duration,
     /// How many bytes of a next request are taken in meanwhile.
     pub(super) ahead: usize,
-}
-
-/// What is known of an exchange at any moment.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Progress {
-    /// The status that was passed on; 0 before.
-    pub(super) status: u16,
-    pub(super) bytes_up: u64,
-    pub(super) bytes_down: u64,
-    pub(super) ttfb: Option<Duration>,
-}
-
-/// How an exchange ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Both messages are whole.
-    Whole { upstream_again: bool, agent_again: bool },
-    /// The origin switched protocols: what follows is raw.
-    Upgraded,
-}
-
-/// How an exchange failed.
-#[derive(Debug)]
-pub(super) enum Fail {
-    /// The agent closed its connection, or sent a body that cannot be followed.
-    Agent(&'static str),
-    /// The origin closed before any of its answer came.
-    UpstreamClosed(String),
-    /// The origin's answer breaks HTTP, or was cut short.
-    Upstream(String),
-    /// Nothing came for too long.
-    Idle,
-    /// The response was ended by the scrubber.
-    Scrubbed(&'static str),
-}
-
-/// A timer that is set anew only when it fires, so that activity costs no timer work.
-pub(super) struct Ticker {
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Ticker {
-    pub(super) fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(LONG)) }
-    }
-
-    /// Whether `at` has come; if not, the task is woken no later than then.
-    pub(super) fn poll_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
-        loop {
-            let at = tokio::time::Instant::from_std(at);
-            if self.sleep.deadline() > at {
-                self.sleep.as_mut().reset(at);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if tokio::time::Instant::now() >= at {
-                return true;
-            }
-            self.sleep.as_mut().reset(at);
-        }
-    }
 }
 
 enum Down {
@@ -162,7 +96,12 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
 
     /// Runs to the end. `opened` is called once, when the exchange has lasted for [`LONG`].
     pub(super) async fn run(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send)) -> Result<End, Fail> {
-        std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await
+        let ended = std::future::poll_fn(|cx| self.poll(ticker, opened, cx)).await;
+        if matches!(ended, Err(Fail::Upstream(_))) {
+            // What came before the answer broke off is the agent's; where even that fails, the first fault counts.
+            let _ = self.release_held();
+        }
+        ended
     }
 
     fn poll(&mut self, ticker: &mut Ticker, opened: &mut (dyn FnMut(&Progress) + Send), cx: &mut Context<'_>) -> Poll<Result<End, Fail>> {
@@ -179,7 +118,8 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                 self.long_reported = true;
                 opened(&self.progress);
             }
-            if self.filter.poll_pause(cx) {
+            // Only an origin's silence is a pause: an agent that does not read could else choose where one falls.
+            if self.agent.output.pending() < HIGH_WATER && self.filter.poll_pause(cx) {
                 self.release_held()?;
                 continue;
             }
@@ -206,6 +146,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
                     self.agent.input.consume(skip);
                     if let Some(trailers) = &mut trailers {
                         hop_by_hop::strip_request(trailers);
+                        hop_by_hop::drop_framing(trailers);
                         (self.asked.drop_trailers)(trailers);
                     }
                     if self.asked.framing == Framing::Chunked {
@@ -294,6 +235,10 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
         head.reason = self.filter.reason(head.reason);
+        if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6: these have none, and a client that believed it would take the next answer for content.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::Upstream("the origin switched protocols unasked".to_owned()));
@@ -331,7 +276,9 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         if framing != Framing::None {
             head.headers.remove(http::header::CONTENT_LENGTH);
         }
-        if self.asked.close || framing == Framing::UntilClose {
+        // An early answer after which the origin hangs up: the rest of the request has nowhere to go.
+        let given_up = !self.up_done && !head.keep_alive;
+        if self.asked.close || given_up || framing == Framing::UntilClose {
             head.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         write_response(&mut self.agent.output.data, head.status, &head.reason, &head.headers, framing);
@@ -385,6 +332,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
         self.progress.bytes_down += rest.len() as u64;
         if let Some(trailers) = &mut trailers {
             hop_by_hop::strip_response(trailers);
+            hop_by_hop::drop_framing(trailers);
             self.filter.head(trailers);
         }
         if chunked {

@@ -2,27 +2,31 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
+use super::authenticate::Proof;
 use super::connection::{Drain, refuse};
 use super::error::{Code, ProxyError};
-use super::exchange::{Asked, End, Exchange, Fail, Progress, Ticker};
+use super::exchange::{Asked, Exchange};
 use super::filter::ResponseFilter;
 use super::limits::{Counted, Gauge};
 use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::outcome::{End, Fail, Progress};
+use super::outgoing::{Outgoing, path_of, pick};
 use super::record::Record;
 use super::respond::write_error;
-use super::tunnel;
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
-use crate::credential::{DEFAULT_AUTH_HEADERS, Material, explicit_name, placeholder_name};
+use crate::credential::Material;
 use crate::host::Authority;
-use crate::message::h1::{Framing, RequestHead, write_request};
-use crate::message::{hop_by_hop, scrub};
-use crate::policy::{AgentView, Candidates, Decision, Facts, Pick, Rule, Scheme, still_injected};
-use crate::upstream::{PoolKey, Slot, UpstreamStream};
+use crate::message::h1::{Framing, RequestHead, Target, write_request};
+use crate::message::hop_by_hop;
+use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
+use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
+
+mod upgraded;
 
 /// What becomes of the agent's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub(super) enum Next {
 /// Carries one agent's requests to one authority.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
-    agent: Arc<AgentView>,
+    proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
     authority: Authority,
@@ -50,14 +54,14 @@ struct Plan {
     serial: u64,
     settings: Arc<Settings>,
     transport: Arc<Transport>,
-    candidates: Option<Candidates>,
+    candidates: Result<Option<Candidates>, Denial>,
     agent_alive: bool,
 }
 
 impl Plan {
     fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
         let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
-        let candidates = now.as_ref().and_then(|a| live.snapshot.candidates(a, scheme, authority));
+        let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
         Self {
             serial: live.snapshot.serial(),
             settings: Arc::clone(&live.settings),
@@ -68,17 +72,25 @@ impl Plan {
     }
 }
 
+/// A request that was decided on, and the connection that it goes out on.
+struct Ready {
+    injected: Option<Injected>,
+    stream: UpstreamStream,
+    /// The connection had been idle.
+    reused: bool,
+}
+
 /// A credential on its way onto a request.
-struct Injected {
-    rule: Arc<Rule>,
-    material: Arc<Material>,
+pub(super) struct Injected {
+    pub(super) rule: Arc<Rule>,
+    pub(super) material: Arc<Material>,
 }
 
 impl Carrier {
-    pub(super) fn new(proxy: &Arc<Proxy>, agent: Arc<AgentView>, scheme: Scheme, authority: Authority) -> Self {
-        let plan = Plan::make(&proxy.live(), &agent, scheme, &authority);
-        let gauge = proxy.counts.agent(&agent.name);
-        Self { proxy: Arc::clone(proxy), agent, gauge, scheme, authority, plan, path: None }
+    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
+        let plan = Plan::make(&proxy.live(), &proof.agent, scheme, &authority);
+        let gauge = proxy.counts.agent(&proof.agent.name);
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan, path: None }
     }
 
     pub(super) fn authority(&self) -> &Authority {
@@ -86,21 +98,30 @@ impl Carrier {
     }
 
     pub(super) fn agent(&self) -> &AgentView {
-        &self.agent
+        &self.proof.agent
     }
 
     pub(super) fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Whether this carrier is for that agent and authority.
-    pub(super) fn serves(&self, agent: &Arc<AgentView>, authority: &Authority) -> bool {
-        self.agent.name == agent.name && self.agent.generation == agent.generation && self.authority == *authority
+    /// Goes on with another request's proof, where it is of the same agent and for the same authority.
+    pub(super) fn goes_on(&mut self, proof: &Proof, authority: &Authority) -> bool {
+        let (own, other) = (&self.proof.agent, &proof.agent);
+        let same = own.name == other.name && own.generation == other.generation && self.authority == *authority;
+        if same {
+            self.proof = proof.clone();
+        }
+        same
     }
 
     /// Refuses a request that is not carried at all.
     pub(super) async fn refuse<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, error: ProxyError) {
-        let record = self.record(head, "");
+        let asked = match &head.target {
+            Target::Origin(uri) | Target::Absolute(uri) => Target::path_and_query(uri),
+            Target::Authority(_) | Target::Asterisk => String::new(),
+        };
+        let record = self.record(head, &asked);
         let id = record.id();
         record.failed(&error, &Progress::default());
         refuse(half, &error, id, &head.method).await;
@@ -108,7 +129,7 @@ impl Carrier {
 
     fn record(&self, head: &RequestHead, target: &str) -> Record {
         let mut record = Record::to(&self.proxy, &head.method, &self.authority, path_of(target));
-        record.agent(self.agent.name.as_str());
+        record.agent(self.proof.agent.name.as_str());
         record
     }
 
@@ -122,17 +143,46 @@ impl Carrier {
         target: &str,
     ) -> Next {
         let mut record = self.record(&head, target);
-        let place = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings);
-        let decided = match place {
-            Some(_) => self.decide(&head, target, &mut record).await,
-            None => Err(ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon")),
+        let Some(_place) = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings) else {
+            let error = ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon");
+            return self.refused(half, &head, record, &error).await;
         };
-        let injected = match decided {
-            Ok(injected) => injected,
-            Err(error) => return self.refused(half, &head, record, &error).await,
-        };
-        let outgoing = Outgoing::prepare(&head, target, self.scheme, &self.authority, injected.as_ref());
-        self.exchange(half, ticker, drain, &head, outgoing, injected, record).await
+        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
+        // an idle one turns out to have been closed (RFC 9110 9.2.2).
+        let mut reuse = true;
+        loop {
+            let ready = match self.ready(&head, target, reuse, &mut record).await {
+                Ok(ready) => ready,
+                Err(error) => return self.refused(half, &head, record, &error).await,
+            };
+            match self.exchange(half, ticker, drain, &head, target, ready, record).await {
+                Ok(next) => return next,
+                Err(again) => (record, reuse) = (again, false),
+            }
+        }
+    }
+
+    /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
+    /// the decision is taken anew, so that no request is sent by a state that is gone.
+    async fn ready(&mut self, head: &RequestHead, target: &str, reuse: bool, record: &mut Record) -> Result<Ready, ProxyError> {
+        loop {
+            let injected = self.decide(head, target, record).await?;
+            let (stream, reused) = match self.connection(reuse).await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    if let Some(address) = error.address {
+                        record.upstream(address, "");
+                    }
+                    return Err(error.into());
+                }
+            };
+            if self.proxy.serial() == self.plan.serial && self.proof.holds(&self.proxy) {
+                return Ok(Ready { injected, stream, reused });
+            }
+            if let Some((_, slot)) = &self.path {
+                slot.put(stream);
+            }
+        }
     }
 
     /// Answers a refusal. The connection goes on where nothing of the request is left on it.
@@ -153,12 +203,17 @@ impl Carrier {
         // A state may be replaced between decision and fetch; then the decision is taken anew.
         for _ in 0..8 {
             if self.proxy.serial() != self.plan.serial {
-                self.plan = Plan::make(&self.proxy.live(), &self.agent, self.scheme, &self.authority);
+                self.plan = Plan::make(&self.proxy.live(), &self.proof.agent, self.scheme, &self.authority);
             }
-            if !self.plan.agent_alive {
-                return Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed or its token replaced; get a new environment"));
+            if !self.plan.agent_alive || !self.proof.holds(&self.proxy) {
+                let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
+                return Err(ProxyError::new(Code::CredentialUnavailable, message));
             }
-            let Some(candidates) = &self.plan.candidates else { return self.without_credential().map(|()| None) };
+            let candidates = match &self.plan.candidates {
+                Ok(Some(candidates)) => candidates,
+                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| None),
+                Err(denial) => return Err(denial.clone().into()),
+            };
             let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
             let (permit, chosen) = match candidates.decide(&facts) {
                 Decision::Inject(permit, chosen) => (permit, chosen),
@@ -183,7 +238,8 @@ impl Carrier {
             match fetched {
                 Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
                 Err(_) if self.proxy.serial() != self.plan.serial => {}
-                Err(Unavailable { reason: "superseded", .. }) => tokio::task::yield_now().await,
+                // The source is replaced a moment before the state is.
+                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(self.plan.serial).await,
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
                     let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
@@ -195,20 +251,21 @@ impl Carrier {
     }
 
     /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
-    fn without_credential(&self) -> Result<(), ProxyError> {
+    fn without_credential(&self, snapshot: &Snapshot) -> Result<(), ProxyError> {
         if self.scheme == Scheme::Https {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
-        let live = self.proxy.live();
-        match live.snapshot.agent(self.agent.name.as_str()) {
+        match snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if live.snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
-            Some(_) => live.snapshot.egress().check(&self.authority).map_err(ProxyError::from),
+            Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }
 
+    /// Sends a request and passes its answer on. Gives the record back where the connection turned out to be closed
+    /// and the request may go again.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
     async fn exchange<A: Wire + ?Sized>(
         &mut self,
@@ -216,15 +273,20 @@ impl Carrier {
         ticker: &mut Ticker,
         drain: &mut Drain,
         head: &RequestHead,
-        outgoing: Outgoing,
-        injected: Option<Injected>,
+        target: &str,
+        ready: Ready,
         mut record: Record,
-    ) -> Next {
+    ) -> Result<Next, Record> {
+        let Ready { injected, stream, reused } = ready;
+        let outgoing = Outgoing::prepare(head, target, self.scheme, &self.authority, injected.as_ref());
         let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
         let drop_trailers = |trailers: &mut HeaderMap| {
             hop_by_hop::drop_placeholders(trailers);
             if let Some(injected) = &injected {
                 hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
+                if injected.rule.has_rules() {
+                    hop_by_hop::drop_overrides(trailers);
+                }
             }
         };
         let settings = Arc::clone(&self.plan.settings);
@@ -238,53 +300,44 @@ impl Carrier {
             idle: settings.idle,
             ahead: settings.head_bytes,
         };
-        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
-        // an idle one turns out to have been closed (RFC 9110 9.2.2).
-        let mut reuse = true;
-        loop {
-            let (stream, reused) = match self.connection(reuse).await {
-                Ok(connected) => connected,
-                Err(error) => return self.refused(half, head, record, &error).await,
-            };
-            record.upstream(stream.peer(), "HTTP/1.1");
-            let mut upstream = Half::new(Box::new(stream));
-            write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
-            let filter = match &injected {
-                Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
-                _ => ResponseFilter::none(),
-            };
-            let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
-            let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
-            let progress = exchange.progress;
-            let hits = exchange.hits();
-            drop(exchange);
-            if hits > 0 {
-                self.proxy.metrics.scrubbed();
-                tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+        record.upstream(stream.peer(), "HTTP/1.1");
+        let mut upstream = Half::new(Box::new(stream));
+        write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
+        let filter = match &injected {
+            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
+            _ => ResponseFilter::none(),
+        };
+        let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
+        let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
+        let progress = exchange.progress;
+        let hits = exchange.hits();
+        drop(exchange);
+        if hits > 0 {
+            self.proxy.metrics.scrubbed();
+            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+        }
+        match ended {
+            Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
+                Err(record)
             }
-            match ended {
-                Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
-                    reuse = false;
-                }
-                Ok(End::Upgraded) => {
-                    self.note_answer(injected.as_ref(), progress.status);
-                    self.upgraded(half, &mut upstream, ticker, drain, injected, record, progress).await;
-                    return Next::Close;
-                }
-                Ok(End::Whole { upstream_again, agent_again }) => {
-                    if upstream_again && let Some((_, slot)) = &self.path {
-                        slot.put(*upstream.io);
-                    }
-                    self.note_answer(injected.as_ref(), progress.status);
-                    record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
-                    if agent_again {
-                        return Next::Again;
-                    }
-                    half.linger().await;
-                    return Next::Close;
-                }
-                Err(fail) => return self.failed(half, head, verdict, record, fail, progress).await,
+            Ok(End::Upgraded) => {
+                self.note_answer(injected.as_ref(), progress.status);
+                self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
+                Ok(Next::Close)
             }
+            Ok(End::Whole { upstream_again, agent_again }) => {
+                if upstream_again && let Some((_, slot)) = &self.path {
+                    slot.put(*upstream.io);
+                }
+                self.note_answer(injected.as_ref(), progress.status);
+                record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
+                if agent_again {
+                    return Ok(Next::Again);
+                }
+                half.linger().await;
+                Ok(Next::Close)
+            }
+            Err(fail) => Ok(self.failed(half, head, verdict, record, fail, progress).await),
         }
     }
 
@@ -322,53 +375,19 @@ impl Carrier {
         if progress.status == 0 {
             // What may stand in the buffer is an interim answer at most.
             refuse(half, &error, id, &head.method).await;
+        } else {
+            // What came of the answer is sent; its missing end says that it is not whole.
+            let _ = tokio::time::timeout(self.plan.settings.idle, half.send()).await;
         }
         Next::Close
     }
 
-    /// What follows a 101 is copied raw, as long as the credential that opened it would still be given.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
-    async fn upgraded<A: Wire + ?Sized>(
-        &self,
-        half: &mut Half<A>,
-        upstream: &mut Half<UpstreamStream>,
-        ticker: &mut Ticker,
-        drain: &mut Drain,
-        injected: Option<Injected>,
-        record: Record,
-        mut progress: Progress,
-    ) {
-        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
-        let settings = Arc::clone(&self.plan.settings);
-        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
-            return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
-        };
-        record.opened(verdict, &progress);
-        let _open = self.proxy.metrics.tunnel_opened();
-        let mut changes = self.proxy.changes();
-        let revoked = async {
-            loop {
-                let live = self.proxy.live();
-                let still = match &injected {
-                    Some(i) => still_injected(&live.snapshot, &self.agent, self.scheme, &self.authority, &i.rule),
-                    None => live.snapshot.agent(self.agent.name.as_str()).is_some_and(|a| a.generation == self.agent.generation),
-                };
-                drop(live);
-                if !still || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
-        record.done(verdict, end.word(), &progress);
-    }
-
     /// A connection to the origin: an idle one of this agent's, or a new one.
-    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), ProxyError> {
+    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), DialError> {
         let tls = self.scheme == Scheme::Https;
         let transport = &self.plan.transport;
         if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
-            let key = PoolKey { agent: self.agent.name.as_str().into(), authority: self.authority.clone(), tls };
+            let key = PoolKey { agent: self.proof.agent.name.as_str().into(), authority: self.authority.clone(), tls };
             self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
         }
         if reuse
@@ -382,71 +401,4 @@ impl Carrier {
         self.proxy.metrics.upstream_connection(false);
         Ok((stream, false))
     }
-}
-
-/// A request as it goes out.
-struct Outgoing {
-    target: String,
-    headers: HeaderMap,
-    upgrade: bool,
-}
-
-impl Outgoing {
-    /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
-    /// agent's can take the credential off.
-    fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
-        let mut headers = head.headers.clone();
-        let stripped = hop_by_hop::strip_request(&mut headers);
-        headers.remove(CONTENT_LENGTH);
-        let mut target = target.to_owned();
-        if let Some(Injected { rule, material }) = injected {
-            hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
-            if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
-                target = without;
-            }
-            if rule.has_path_rules() {
-                hop_by_hop::drop_overrides(&mut headers);
-            }
-            if rule.scrub {
-                scrub::narrow_request(&mut headers);
-            }
-        }
-        hop_by_hop::drop_placeholders(&mut headers);
-        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        headers.insert(HOST, host);
-        if stripped.te_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
-        }
-        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
-        let upgrading = upgrade.is_some() && head.method == Method::GET;
-        if let Some(protocol) = upgrade.filter(|_| upgrading) {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, protocol);
-        }
-        if let Some(Injected { material, .. }) = injected {
-            headers.insert(material.name().clone(), material.value().clone());
-        }
-        Self { target, headers, upgrade: upgrading }
-    }
-}
-
-/// The credential that the agent names, in a field by which that origin is authenticated to.
-fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
-    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
-    let mut placeholder = None;
-    for value in values {
-        if let Some(name) = explicit_name(value.as_bytes()) {
-            return Some(Pick::Explicit(name));
-        }
-        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
-    }
-    placeholder.map(Pick::Placeholder)
-}
-
-/// The path of a request target, without the query.
-fn path_of(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
 }

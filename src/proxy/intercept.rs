@@ -1,5 +1,6 @@
 //! A tunnel to a host that a credential covers: its TLS ends here, with a leaf certificate for the CONNECT host.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -8,49 +9,54 @@ use http::{Method, Version};
 use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::authenticate::Proof;
 use super::connection::{Awaited, Drain, next_head, refuse};
 use super::error::{Code, ProxyError};
-use super::exchange::{Progress, Ticker};
 use super::forward::{Carrier, Next};
 use super::live::{Proxy, Settings};
+use super::outcome::Progress;
 use super::record::Record;
 use super::stream::{ClientStream, Prefixed};
+use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
 use crate::host::{Authority, Host};
 use crate::message::h1::{RequestHead, Target};
-use crate::policy::{AgentView, Scheme};
+use crate::policy::Scheme;
+use crate::tls::{describe_agent_tls_error, tls_error};
 
 /// The first byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
 /// Serves an accepted tunnel to its end.
-pub(super) async fn serve(
-    proxy: Arc<Proxy>,
-    mut half: Half<ClientStream>,
-    agent: Arc<AgentView>,
-    authority: Authority,
-    mut ticker: Ticker,
-    mut drain: Drain,
-) {
+pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof: Proof, authority: Authority, mut ticker: Ticker, mut drain: Drain) {
     let settings = Arc::clone(&proxy.live().settings);
     match first_bytes(&mut half, &settings, &mut ticker, &mut drain).await {
         // Clients open spare tunnels and drop them: that is no error.
         None => {}
         Some(Speech::Tls) => {
             let prefix = half.input.take();
-            let Some((stream, names_agree)) = handshake(&proxy, prefix, half, &authority).await else { return };
+            let (stream, names_agree) = match handshake(&proxy, prefix, half, &authority).await {
+                Ok(Some(shaken)) => shaken,
+                Ok(None) => return,
+                Err(why) => {
+                    tracing::info!(agent = proof.agent.name.as_str(), host = %authority, "the agent's TLS handshake failed: {why}");
+                    let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
+                    record.agent(proof.agent.name.as_str()).protocol("");
+                    return record.done(Verdict::Failed, "agent_tls", &Progress { status: 200, ..Progress::default() });
+                }
+            };
             let mut inner: Half<dyn Wire> = Half::new(stream);
-            let mut carrier = Carrier::new(&proxy, agent, Scheme::Https, authority);
+            let mut carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
             requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
         }
         Some(Speech::Http) => {
-            let mut carrier = Carrier::new(&proxy, agent, Scheme::Http, authority);
+            let mut carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
             requests(&proxy, &mut half, &mut carrier, true, ticker, drain).await;
         }
         Some(Speech::Other) => {
             let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
-            record.agent(agent.name.as_str()).protocol("");
+            record.agent(proof.agent.name.as_str()).protocol("");
             record.done(Verdict::Denied, "not_tls", &Progress { status: 200, ..Progress::default() });
         }
     }
@@ -99,12 +105,13 @@ async fn first_bytes(half: &mut Half<ClientStream>, settings: &Settings, ticker:
     .await
 }
 
-/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host.
-async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Option<(Box<dyn Wire>, bool)> {
+/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host. A client that just goes
+/// away is no error, and gives nothing.
+async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Result<Option<(Box<dyn Wire>, bool)>, String> {
     let begun = Instant::now();
     let limit = proxy.live().settings.tls;
     let shaking = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await.ok()?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await?;
         let hello = start.client_hello();
         let names_agree = hello.server_name().is_none_or(|sni| Host::parse(sni).is_ok_and(|host| host == authority.host));
         let config = match proxy.leaves.cached(&authority.host) {
@@ -114,18 +121,23 @@ async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, aut
             }
             None => {
                 proxy.metrics.leaf_cache(false);
-                proxy.leaves.get(&authority.host).await.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).ok()?.config
+                let leaf = proxy.leaves.get(&authority.host).await;
+                leaf.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).map_err(std::io::Error::other)?.config
             }
         };
-        let stream = start.into_stream(config).await.ok()?;
-        Some((Box::new(stream) as Box<dyn Wire>, names_agree))
+        let stream = start.into_stream(config).await?;
+        std::io::Result::Ok((Box::new(stream) as Box<dyn Wire>, names_agree))
     };
-    let done = tokio::time::timeout(limit, shaking).await.ok().flatten();
-    match &done {
-        Some(_) => proxy.metrics.handshake(begun.elapsed()),
-        None => tracing::debug!(host = %authority, "the agent's TLS handshake did not succeed"),
+    match tokio::time::timeout(limit, shaking).await {
+        Ok(Ok(shaken)) => {
+            proxy.metrics.handshake(begun.elapsed());
+            Ok(Some(shaken))
+        }
+        // A spare tunnel that was dropped midway.
+        Ok(Err(e)) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(None),
+        Ok(Err(e)) => Err(tls_error(&e).map_or_else(|| e.to_string(), describe_agent_tls_error)),
+        Err(_) => Err("it took too long".to_owned()),
     }
-    done
 }
 
 /// The requests inside, one after the other.
@@ -181,10 +193,10 @@ fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> R
         _ => return Err(misdirected("the Host field")),
     }
     match &head.target {
-        Target::Origin(uri) => Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned()),
+        Target::Origin(uri) => Ok(Target::path_and_query(uri)),
         Target::Asterisk => Ok("*".to_owned()),
         Target::Absolute(uri) if uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|a| same(a.as_str())) => {
-            Ok(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+            Ok(Target::path_and_query(uri))
         }
         Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
     }

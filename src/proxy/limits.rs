@@ -40,9 +40,16 @@ pub(super) enum Counted {
 
 /// A place taken; given back on drop.
 pub(super) struct Place {
-    counts: Arc<Counts>,
+    all: Option<Arc<Counts>>,
     agent: Option<Arc<Gauge>>,
     what: Counted,
+}
+
+impl Place {
+    /// Whether it counts for that agent.
+    pub(super) fn is_of(&self, agent: &Arc<Gauge>) -> bool {
+        self.agent.as_ref().is_some_and(|own| Arc::ptr_eq(own, agent))
+    }
 }
 
 impl Gauge {
@@ -63,6 +70,10 @@ impl Counts {
     /// The counters of one agent, to be kept by its connection.
     pub(super) fn agent(&self, name: &AgentName) -> Arc<Gauge> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if !agents.contains_key(name) {
+            // Agents come and go: those that have nothing open are forgotten.
+            agents.retain(|_, gauge| Arc::strong_count(gauge) > 1);
+        }
         Arc::clone(agents.entry(name.clone()).or_default())
     }
 
@@ -89,13 +100,20 @@ impl Counts {
             self.all.of(what).fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        Some(Place { counts: Arc::clone(self), agent: agent.cloned(), what })
+        Some(Place { all: Some(Arc::clone(self)), agent: agent.cloned(), what })
+    }
+
+    /// Takes a place among the agent's own, for what is counted among all already, or says that there is none.
+    pub(super) fn take_own(what: Counted, agent: &Arc<Gauge>, ceilings: &Ceilings) -> Option<Place> {
+        agent.take(what, ceilings.agent[what as usize]).then(|| Place { all: None, agent: Some(Arc::clone(agent)), what })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.counts.all.of(self.what).fetch_sub(1, Ordering::AcqRel);
+        if let Some(all) = &self.all {
+            all.all.of(self.what).fetch_sub(1, Ordering::AcqRel);
+        }
         if let Some(agent) = &self.agent {
             agent.of(self.what).fetch_sub(1, Ordering::AcqRel);
         }
@@ -117,5 +135,8 @@ mod tests {
         assert!(other.is_some() && counts.take(Counted::Tunnel, None, &ceilings).is_none());
         drop(first);
         assert!(counts.take(Counted::Tunnel, Some(&a), &ceilings).is_some());
+        let own = Counts::take_own(Counted::Tunnel, &a, &ceilings).expect("the agent's own are free");
+        assert!(own.is_of(&a) && Counts::take_own(Counted::Tunnel, &a, &ceilings).is_none());
+        assert_eq!(counts.all.tunnels.load(Ordering::Acquire), 1, "it is not counted among all again");
     }
 }

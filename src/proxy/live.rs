@@ -16,6 +16,9 @@ use crate::tls::LeafCache;
 use crate::upstream::{Dialer, Pool};
 use crate::vault::CredentialSource;
 
+/// Between a change of the secrets and that of the state stand a few steps of another thread.
+const SUPERSEDED: Duration = Duration::from_millis(500);
+
 /// What is shared by all connections of one proxy.
 pub struct Proxy {
     live: ArcSwap<Live>,
@@ -122,6 +125,13 @@ impl Proxy {
     /// The serial of the present state, without taking hold of it.
     pub(super) fn serial(&self) -> u64 {
         self.live.load().snapshot.serial()
+    }
+
+    /// Waits until another state than that is in force; not for long.
+    pub(super) async fn leaves_behind(&self, serial: u64) {
+        let mut changes = self.changes();
+        // Whoever waited in vain decides by what is there.
+        let _ = tokio::time::timeout(SUPERSEDED, changes.wait_for(|now| *now != serial)).await;
     }
 
     /// Puts another state in force: from the next request on, inside open tunnels too.

@@ -12,9 +12,12 @@ mod forward;
 mod intercept;
 mod limits;
 mod live;
+mod outcome;
+mod outgoing;
 mod record;
 mod respond;
 mod stream;
+mod ticker;
 mod tunnel;
 mod wire;
 

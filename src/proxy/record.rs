@@ -7,8 +7,8 @@ use std::time::Instant;
 use http::Method;
 
 use super::error::ProxyError;
-use super::exchange::Progress;
 use super::live::Proxy;
+use super::outcome::Progress;
 use crate::audit::{AuditEvent, RequestId, RequestRecord, Verdict};
 use crate::clock;
 use crate::credential::CredentialName;

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::connection::Drain;
-use super::exchange::{Progress, Ticker};
+use super::outcome::Progress;
+use super::ticker::Ticker;
 use super::wire::{Half, Wire, poll_transfer};
 
 /// While the proxy drains, a tunnel that is silent for so long ends.

@@ -219,6 +219,7 @@ impl State {
     }
 
     fn take_config(&self, current: &mut Current, config: Config) -> Result<(), ReloadError> {
+        // All that can fail comes before anything changes, or the next reload would find nothing new.
         let transport = Arc::new(self.transport(&config)?);
         let stored = self.store.load().map_err(failed)?;
         let (new, old) = (&config.proxy, &current.config.proxy);

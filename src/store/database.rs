@@ -58,14 +58,13 @@ impl Database {
             return Err(DatabaseError::damaged(path, "it is empty"));
         }
         // SQLite would fill a torn page with zeros. A crash in a checkpoint leaves such a page too, but then the log is there and has it whole.
-        if !length.is_multiple_of(PAGE_SIZE) && !has_log(path) {
-            return Err(DatabaseError::damaged(path, "its end is cut off"));
-        }
+        let cut_off = !length.is_multiple_of(PAGE_SIZE) && !has_log(path);
         match Self::open_with(path, connect) {
             // Nobody can write here; what is there can be read, if no log goes with it.
             Err(error @ (DatabaseError::ReadOnly(_) | DatabaseError::Io { .. })) if on_read_only_disk(path) && !has_log(path) => {
                 Self::open_with(path, connect_immutable).map_err(|_| error)
             }
+            Ok(_) if cut_off => Err(DatabaseError::damaged(path, "its end is cut off")),
             other => other,
         }
     }

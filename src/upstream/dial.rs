@@ -108,7 +108,7 @@ impl Dialer {
                 return Err(DialError::new(DialErrorKind::ConnectTimeout, detail).at(addresses[0]));
             }
         };
-        if self.is_own(&stream, peer) {
+        if self.leads_to_us(peer, stream.local_addr().ok()) {
             return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener").at(peer));
         }
         prepare(&stream);
@@ -146,7 +146,7 @@ impl Dialer {
         let target = overridden.unwrap_or(authority);
         let ips = self.lookup(&target.host).await?;
         for &ip in &ips {
-            if self.settings.own_listeners.contains(&SocketAddr::new(ip, target.port)) {
+            if self.leads_to_us(SocketAddr::new(ip, target.port), None) {
                 return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener"));
             }
             if overridden.is_none()
@@ -180,11 +180,16 @@ impl Dialer {
         Some(format!("{ip} is not a public address ({refusal}); [egress] allow_cidrs can allow it"))
     }
 
-    /// A connection from an address to itself, at the port of one of our listeners, is a connection to us, whatever
-    /// address the listener is bound to.
-    fn is_own(&self, stream: &TcpStream, peer: SocketAddr) -> bool {
-        let own_port = self.settings.own_listeners.iter().any(|l| l.port() == peer.port() && l.ip().is_unspecified());
-        own_port && stream.local_addr().is_ok_and(|local| local.ip() == peer.ip())
+    /// Whether an address is one of our listeners', in any form; `local` is where a connection to it comes from. The
+    /// unspecified address leads to this machine. A listener on every address is on all of loopback, and wherever a
+    /// connection comes from the address that it goes to.
+    fn leads_to_us(&self, peer: SocketAddr, local: Option<SocketAddr>) -> bool {
+        let ip = peer.ip().to_canonical();
+        let here = ip.is_unspecified() || ip.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == ip);
+        self.settings.own_listeners.iter().filter(|own| own.port() == peer.port()).any(|own| {
+            let own = own.ip().to_canonical();
+            own == ip || (own.is_unspecified() && here) || (own.is_loopback() && ip.is_unspecified())
+        })
     }
 }
 

@@ -247,7 +247,8 @@ mod tests {
         assert!(!t.scrub && t.auth_headers.contains(&"x-k".to_owned()) && t.auth_headers.contains(&"authorization".to_owned()));
         let t = terms("openrouter --allow gw.example:8443 *.b.example --deny-path /k").expect("good");
         assert_eq!(t.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["gw.example:8443", "*.b.example"]);
-        assert_eq!((t.rules.allow.len(), t.rules.deny), (0, vec!["/k".to_owned()]), "the provider's rules go with its hosts");
+        let guarded = ["/api/v1/keys/**", "/api/v1/auth/keys/**", "/k"].map(str::to_owned);
+        assert_eq!((t.rules.allow.len(), t.rules.deny), (0, guarded.to_vec()), "what guards the provider's keys stays");
         let t = terms("anthropic --allow gw.example").expect("good");
         assert!(DEFAULT_AUTH_HEADERS.iter().all(|h| t.auth_headers.iter().any(|a| a == h)), "{:?}", t.auth_headers);
         let t = terms("own --allow a.example --allow b.example a.example").expect("good");

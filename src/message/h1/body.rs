@@ -173,8 +173,11 @@ fn clamp(left: u64, available: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Feeds `input` in steps of `step` bytes; gives the content, the trailers and what is left.
-    fn read(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), BodyError> {
+    /// Content, trailers, and what is left.
+    type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Feeds `input` in steps of `step` bytes.
+    fn read(framing: Framing, input: &[u8], step: usize) -> Result<Read, BodyError> {
         let mut reader = BodyReader::new(framing);
         let (mut buffer, mut content) = (Vec::new(), Vec::new());
         let mut parts = input.chunks(step);

@@ -33,6 +33,18 @@ pub enum Target {
     Asterisk,
 }
 
+impl Target {
+    /// Path and query as an origin gets them: they begin with `/`, also where an absolute target has no path
+    /// (RFC 9112 3.2.1).
+    #[must_use]
+    pub fn path_and_query(uri: &Uri) -> String {
+        match uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str) {
+            text if text.starts_with('/') => text.to_owned(),
+            text => format!("/{text}"),
+        }
+    }
+}
+
 /// A request's head, read strictly.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
@@ -307,7 +319,7 @@ mod tests {
     fn a_plain_request() {
         let head = request("POST /a/%2e//b;c?x=%20&y HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nX: a\r\nx: b\r\n\r\nabc").expect("valid");
         assert_eq!(head.framing, Framing::Length(3));
-        assert!(matches!(head.target, Target::Origin(ref u) if u.to_string() == "/a/%2e//b;c?x=%20&y"));
+        assert!(matches!(head.target, Target::Origin(ref u) if *u == "/a/%2e//b;c?x=%20&y"));
         assert_eq!(head.headers.get_all("x").iter().map(|v| v.to_str().expect("ascii")).collect::<Vec<_>>(), ["a", "b"]);
         assert!(head.keep_alive);
     }
@@ -319,6 +331,9 @@ mod tests {
         assert!(matches!(target("OPTIONS * HTTP/1.1"), Ok(Target::Asterisk)));
         assert!(matches!(target("GET http://h HTTP/1.1"), Ok(Target::Absolute(_))));
         assert!(matches!(target("GET http://h/a?b HTTP/1.1"), Ok(Target::Absolute(_))));
+        for (absolute, sent) in [("http://h", "/"), ("http://h?b", "/?b"), ("http://h/", "/"), ("http://h//a?b", "//a?b")] {
+            assert_eq!(Target::path_and_query(&absolute.parse().expect("a URI")), sent);
+        }
         for line in [
             "GET * HTTP/1.1",
             "GET /a#b HTTP/1.1",

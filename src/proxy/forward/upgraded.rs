@@ -1,0 +1,74 @@
+//! What follows a 101: bytes of another protocol, passed raw.
+
+use std::sync::Arc;
+
+use super::{Carrier, Injected};
+use crate::audit::Verdict;
+use crate::message::h1::RequestHead;
+use crate::policy::{Decision, Facts};
+use crate::proxy::connection::Drain;
+use crate::proxy::error::{Code, ProxyError};
+use crate::proxy::limits::Counted;
+use crate::proxy::outcome::Progress;
+use crate::proxy::outgoing::{Outgoing, path_of, pick};
+use crate::proxy::record::Record;
+use crate::proxy::ticker::Ticker;
+use crate::proxy::tunnel;
+use crate::proxy::wire::{Half, Wire};
+use crate::upstream::UpstreamStream;
+
+impl Carrier {
+    /// What follows a 101 is copied raw, as long as the decision that opened it would still be the same.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
+    pub(super) async fn upgraded<A: Wire + ?Sized>(
+        &self,
+        half: &mut Half<A>,
+        upstream: &mut Half<UpstreamStream>,
+        ticker: &mut Ticker,
+        drain: &mut Drain,
+        head: &RequestHead,
+        outgoing: &Outgoing,
+        injected: Option<Injected>,
+        record: Record,
+        mut progress: Progress,
+    ) {
+        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
+        let settings = Arc::clone(&self.plan.settings);
+        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
+            return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
+        };
+        record.opened(verdict, &progress);
+        let _open = self.proxy.metrics.tunnel_opened();
+        let mut changes = self.proxy.changes();
+        let changed = async {
+            loop {
+                if !self.still(head, &outgoing.target, injected.as_ref()) || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let revoked = async {
+            tokio::select! {
+                () = changed => {}
+                () = self.proof.ended(&self.proxy) => {}
+            }
+        };
+        let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
+        record.done(verdict, end.word(), &progress);
+    }
+
+    /// Whether a request would still be let pass, with the same credential or without one as before.
+    fn still(&self, head: &RequestHead, target: &str, injected: Option<&Injected>) -> bool {
+        let live = self.proxy.live();
+        let own = &self.proof.agent;
+        let Some(now) = live.snapshot.agent(own.name.as_str()).filter(|now| now.generation == own.generation) else { return false };
+        match (live.snapshot.request(now, self.scheme, &self.authority), injected) {
+            (Ok(Some(candidates)), Some(injected)) => {
+                let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, &candidates) };
+                matches!(candidates.decide(&facts), Decision::Inject(_, chosen) if chosen.rule.id == injected.rule.id)
+            }
+            (Ok(None), None) => self.without_credential(&live.snapshot).is_ok(),
+            _ => false,
+        }
+    }
+}

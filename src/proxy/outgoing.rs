@@ -1,0 +1,79 @@
+//! A request as it goes out: what is taken off, then what is put on.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, UPGRADE};
+use http::{HeaderMap, Method};
+
+use super::forward::Injected;
+use crate::credential::{DEFAULT_AUTH_HEADERS, explicit_name, placeholder_name};
+use crate::host::Authority;
+use crate::message::h1::{Framing, RequestHead};
+use crate::message::{hop_by_hop, scrub};
+use crate::policy::{Candidates, Pick, Scheme};
+
+/// A request as it goes out.
+pub(super) struct Outgoing {
+    pub(super) target: String,
+    pub(super) headers: HeaderMap,
+    /// It asks for a WebSocket.
+    pub(super) upgrade: bool,
+}
+
+impl Outgoing {
+    /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
+    /// agent's can take the credential off.
+    pub(super) fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
+        let mut headers = head.headers.clone();
+        let stripped = hop_by_hop::strip_request(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        let mut target = target.to_owned();
+        if let Some(Injected { rule, material }) = injected {
+            hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
+            if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
+                target = without;
+            }
+            if rule.has_rules() {
+                hop_by_hop::drop_overrides(&mut headers);
+            }
+            if rule.scrub {
+                scrub::narrow_request(&mut headers);
+            }
+        }
+        hop_by_hop::drop_placeholders(&mut headers);
+        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
+        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
+        headers.insert(HOST, host);
+        if stripped.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+        }
+        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
+        let upgrading = upgrade.is_some() && head.method == Method::GET;
+        if let Some(protocol) = upgrade.filter(|_| upgrading) {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, protocol);
+        }
+        if let Some(Injected { material, .. }) = injected {
+            headers.insert(material.name().clone(), material.value().clone());
+        }
+        Self { target, headers, upgrade: upgrading }
+    }
+}
+
+/// The credential that the agent names, in a field by which that origin is authenticated to.
+pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
+    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
+    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
+    let mut placeholder = None;
+    for value in values {
+        if let Some(name) = explicit_name(value.as_bytes()) {
+            return Some(Pick::Explicit(name));
+        }
+        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
+    }
+    placeholder.map(Pick::Placeholder)
+}
+
+/// The path of a request target, without the query.
+pub(super) fn path_of(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
