@@ -35,7 +35,7 @@ impl ReloadError {
 
     /// What is wrong with the certificate of `tls_listen`.
     pub(super) fn listener(config: &Config, e: &ListenerTlsError) -> Self {
-        let is_key = |file: &Path| config.proxy.tls_cert.as_ref().is_some_and(|(_, key)| key == file);
+        let is_key = |file: &Path| config.proxy.tls_cert.as_ref().is_some_and(|(cert, key)| key == file && cert != file);
         let key = match e {
             ListenerTlsError::Read { file, .. } | ListenerTlsError::Content { file, .. } if is_key(file) => "proxy.tls_key",
             ListenerTlsError::NoName => "proxy.tls_listen",

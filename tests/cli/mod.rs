@@ -1,5 +1,6 @@
 //! The commands: what they take, print, refuse, and the code they exit with (CONTRACT 2 and 3).
 
+mod contract;
 mod credentials;
 mod doctor;
 mod homes;
