@@ -130,12 +130,15 @@ fn named(word: &str) -> String {
     let tail = &word[bare.len()..];
     let hex = |length: usize| bare.len() == length && bare.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let time = bare.len() >= 20 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T' && bare[..4].bytes().all(|b| b.is_ascii_digit());
+    if let Some((before, _)) = bare.split_once(".replaced-") {
+        return format!("{before}.replaced-[TIME]{tail}");
+    }
     let name = match bare {
         _ if bare.starts_with("kha_") && bare.len() == 47 => "[TOKEN]",
         _ if time => "[TIME]",
         _ if hex(8) => "[FPR]",
         _ if hex(64) => "[MAC]",
-        _ if bare.starts_with("127.0.0.1:") => "127.0.0.1:[PORT]",
+        _ if bare.starts_with("127.0.0.1:") && bare != "127.0.0.1:8877" => "127.0.0.1:[PORT]",
         _ => bare,
     };
     format!("{name}{tail}")
