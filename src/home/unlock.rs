@@ -126,8 +126,12 @@ fn ask_twice(store: &Path, prompt: &Prompt<'_>, none: impl Fn() -> HomeError) ->
 }
 
 fn ask(question: &str) -> Option<Secret> {
-    let typed = Zeroizing::new(rpassword::prompt_password(question).ok()?);
-    Some(Secret::from_opened(typed.as_bytes()))
+    match rpassword::prompt_password(question) {
+        Ok(typed) => Some(Secret::from_opened(Zeroizing::new(typed).as_bytes())),
+        // Ctrl-D: there is a terminal, and nothing was typed.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Some(Secret::from_opened(b"")),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]

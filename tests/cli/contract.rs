@@ -130,6 +130,34 @@ fn what_is_no_backup_is_not_restored() {
 }
 
 #[test]
+fn a_backup_is_restored_on_a_new_machine() {
+    let home = Home::new("");
+    home.add_key("one", &["example.net"], &fresh_key());
+    let file = home.outside().join("backup");
+    home.ok(&["store", "backup", file.to_str().unwrap()]);
+    let mut other = Home::bare("");
+    let place = other.outside().join("elsewhere/keyhatch");
+    other.set("KEYHATCH_HOME", place.to_str());
+    let said = other.say(&["store", "restore", "/nonexistent/backup.db"], "");
+    said.expect_error(1);
+    assert!(!place.exists(), "{said:?}");
+    other.ok(&["store", "restore", file.to_str().unwrap()]);
+    assert_eq!(other.json(&["credential", "list"]), home.json(&["credential", "list"]));
+    assert_eq!(std::fs::read(place.join("ca.pem")).unwrap(), std::fs::read(home.path().join("ca.pem")).unwrap());
+    other.ok(&["store", "verify"]);
+}
+
+#[test]
+fn doctor_names_the_files_that_serve_would_lack() {
+    let home = Home::new("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"/nonexistent/token\"\n");
+    let said = home.say(&["doctor", "--json"], "");
+    assert_eq!(said.code, 1, "{said:?}");
+    let found = said.json();
+    let wrong = found.as_array().unwrap().iter().find(|f| f["level"] == "wrong").unwrap();
+    assert!(wrong["message"].as_str().unwrap().contains("key `admin.token_file`") && wrong["mend"].is_string(), "{wrong}");
+}
+
+#[test]
 fn explain_denies_an_address_that_is_not_connected_to() {
     let home = Home::new("[egress]\nallow_cidrs = [\"10.9.0.0/16\"]\n[resolve]\n\"10.8.0.1:443\" = \"127.0.0.1:1\"\n");
     for (url, decision, reason) in [

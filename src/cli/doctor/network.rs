@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use super::Findings;
 use crate::admin::client::ClientError;
+use crate::admin::http::AdminToken;
 use crate::cli::context::Context;
-use crate::config::{Config, ListenAddr};
+use crate::config::{Config, ConfigError, ListenAddr};
 use crate::home::{Home, ServeLock};
 use crate::vault::local::StoreState;
 
@@ -24,7 +28,25 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, state: Option<&S
         let message = "[egress] private_addresses is \"allow\": agents reach this machine's own network and its metadata service";
         found.warning("egress", message, "remove the key, and name what is needed in allow_cidrs");
     }
+    files(&ctx.config_file(home).0, config, found);
     resolve(config, state, found);
+}
+
+/// The files that the listeners need. Those that origins are verified by are looked at with the store.
+fn files(file: &Path, config: &Config, found: &mut Findings) {
+    let (cert, key) = config.proxy.tls_cert.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
+    for (name, path) in [("proxy.tls_cert", cert), ("proxy.tls_key", key), ("admin.token_file", config.admin.token_file.as_ref())] {
+        let Some(path) = path else { continue };
+        let why = match std::fs::read(path).map(Zeroizing::new) {
+            Err(e) => format!("{} cannot be read: {e}", path.display()),
+            Ok(content) if name == "admin.token_file" => match AdminToken::parse(&content) {
+                Err(e) => format!("{}: {e}", path.display()),
+                Ok(_) => continue,
+            },
+            Ok(_) => continue,
+        };
+        found.wrong("configuration", ConfigError::in_use(file, name, why).to_string(), "see to that file: serve does not start without it");
+    }
 }
 
 fn serve(ctx: &Context, home: &Home, config: &Config, found: &mut Findings) {

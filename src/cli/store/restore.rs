@@ -14,8 +14,9 @@ use crate::vault::local::{LocalStore, Restored};
 
 /// Put a backup in the store's place
 ///
-/// Refused while `serve` runs. The store that it replaces is kept beside it. It says what comes
-/// back: credentials and grants that were removed since, and older secrets.
+/// Refused while `serve` runs. The store that it replaces is kept beside it; on a new machine the
+/// home is made. It says what comes back: credentials and grants that were removed since, and
+/// older secrets.
 ///
 /// Example:
 ///
@@ -28,11 +29,12 @@ pub(crate) struct RestoreArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &RestoreArgs) -> Outcome {
-    let home = ctx.home()?;
+    LocalStore::sealed_by(&args.file).map_err(|e| e.of_backup(&args.file))?;
+    let home = ctx.home_place()?;
+    home.create()?;
     let config = ctx.config(&home)?;
     // Held until the end: no serve can start meanwhile.
     let _lock = ServeLock::acquire(&home)?;
-    LocalStore::sealed_by(&args.file).map_err(|e| e.of_backup(&args.file))?;
     let key = ctx.key_for(&config, &args.file)?;
     let restored = LocalStore::restore(&home.store(), &args.file, &key).map_err(|e| e.of_backup(&args.file))?;
     let store = Arc::new(LocalStore::open(&home.store(), &key)?);
