@@ -60,6 +60,21 @@ impl Output {
         self.data(layout(heads, rows).as_bytes())
     }
 
+    /// Writes what a `list` found: the views as JSON where that is asked for, else a table; `none` is said where there is nothing.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub(crate) fn listing(&self, views: &[impl Serialize], heads: &[&str], rows: &[Vec<String>], none: &str) -> Result<(), CommandError> {
+        if self.json {
+            self.json(&views)
+        } else if rows.is_empty() {
+            self.say(none);
+            Ok(())
+        } else {
+            self.table(heads, rows)
+        }
+    }
+
     /// Writes names and values, one a line.
     ///
     /// # Errors

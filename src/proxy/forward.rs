@@ -10,7 +10,7 @@ use super::error::{Code, ProxyError};
 use super::exchange::{Asked, Exchange};
 use super::filter::ResponseFilter;
 use super::limits::{Counted, Gauge};
-use super::live::{Live, Proxy, Seen, Settings, Transport};
+use super::live::{Proxy, Seen, Transport};
 use super::outcome::{End, Fail, Progress};
 use super::outgoing::{Outgoing, path_of, pick};
 use super::record::Record;
@@ -22,11 +22,14 @@ use crate::credential::Material;
 use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead, Target, write_request};
 use crate::message::hop_by_hop;
-use crate::policy::{AgentView, Candidates, Decision, Denial, Facts, Rule, Scheme, Snapshot};
+use crate::policy::{AgentView, Decision, Facts, Rule, Scheme, Snapshot};
 use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
 
+mod plan;
 mod upgraded;
+
+use plan::Plan;
 
 /// What becomes of the agent's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,30 +49,6 @@ pub(super) struct Carrier {
     authority: Authority,
     plan: Plan,
     path: Option<(Arc<Transport>, Arc<Slot>)>,
-}
-
-/// What policy said when it was asked last, and what of that state a request needs. It does not hold the state
-/// itself: an idle connection keeps no old one alive.
-struct Plan {
-    serial: u64,
-    settings: Arc<Settings>,
-    transport: Arc<Transport>,
-    candidates: Result<Option<Candidates>, Denial>,
-    agent_alive: bool,
-}
-
-impl Plan {
-    fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
-        let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
-        let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
-        Self {
-            serial: live.snapshot.serial(),
-            settings: Arc::clone(&live.settings),
-            transport: Arc::clone(&live.transport),
-            candidates,
-            agent_alive: now.is_some(),
-        }
-    }
 }
 
 /// A request that was decided on, and the connection that it goes out on.
@@ -314,7 +293,7 @@ impl Carrier {
         drop(exchange);
         if hits > 0 {
             self.proxy.metrics.scrubbed();
-            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked");
+            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked or cut off");
         }
         match ended {
             Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {

@@ -21,12 +21,8 @@ pub(crate) struct ListArgs {}
 
 pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
     let state = ctx.unlock()?.state()?;
-    if ctx.out.json {
-        ctx.out.json(&state.agents.iter().map(AgentView::from).collect::<Vec<_>>())?;
-    } else if state.agents.is_empty() {
-        ctx.out.say("There are no agents: `keyhatch agent add NAME` adds one.");
-    } else {
-        ctx.out.table(&view::HEADS, &state.agents.iter().map(view::row).collect::<Vec<_>>())?;
-    }
+    let views: Vec<AgentView> = state.agents.iter().map(AgentView::from).collect();
+    let rows: Vec<_> = state.agents.iter().map(view::row).collect();
+    ctx.out.listing(&views, &view::HEADS, &rows, "There are no agents: `keyhatch agent add NAME` adds one.")?;
     DONE
 }

@@ -22,12 +22,8 @@ pub(crate) struct ListArgs {}
 
 pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
     let state = ctx.unlock()?.state()?;
-    if ctx.out.json {
-        ctx.out.json(&state.credentials.iter().map(CredentialView::from).collect::<Vec<_>>())?;
-    } else if state.credentials.is_empty() {
-        ctx.out.say("There are no credentials yet: `keyhatch credential add openrouter` adds one.");
-    } else {
-        ctx.out.table(&view::HEADS, &state.credentials.iter().map(view::row).collect::<Vec<_>>())?;
-    }
+    let views: Vec<CredentialView> = state.credentials.iter().map(CredentialView::from).collect();
+    let rows: Vec<_> = state.credentials.iter().map(view::row).collect();
+    ctx.out.listing(&views, &view::HEADS, &rows, "There are no credentials yet: `keyhatch credential add openrouter` adds one.")?;
     DONE
 }

@@ -1,0 +1,31 @@
+//! What policy said of a connection's host, kept until the state changes.
+
+use std::sync::Arc;
+
+use crate::host::Authority;
+use crate::policy::{AgentView, Candidates, Denial, Scheme};
+use crate::proxy::live::{Live, Settings, Transport};
+
+/// What policy said when it was asked last, and what of that state a request needs. It does not hold the state
+/// itself: an idle connection keeps no old one alive.
+pub(super) struct Plan {
+    pub(super) serial: u64,
+    pub(super) settings: Arc<Settings>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) candidates: Result<Option<Candidates>, Denial>,
+    pub(super) agent_alive: bool,
+}
+
+impl Plan {
+    pub(super) fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
+        let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
+        let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
+        Self {
+            serial: live.snapshot.serial(),
+            settings: Arc::clone(&live.settings),
+            transport: Arc::clone(&live.transport),
+            candidates,
+            agent_alive: now.is_some(),
+        }
+    }
+}
