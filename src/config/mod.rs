@@ -6,12 +6,14 @@ mod parse;
 pub mod provider;
 mod reader;
 pub mod units;
+mod vault;
 
 pub use error::ConfigError;
 pub use model::{
     AdminConfig, AgentLimits, AuditConfig, Config, EgressConfig, Limits, ListenAddr, ProxyConfig, StoreConfig, Timeouts, UnlockMethod, UpstreamConfig,
 };
-pub use parse::{parse, proxy_url};
+pub use parse::{parse, proxy_url, transit_key};
+pub use vault::{RoleId, VaultAuth, VaultConfig, address as vault_address};
 
 use std::io;
 use std::path::Path;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::vault::VaultConfig;
 use crate::host::{Authority, HostPattern};
 
 /// The whole configuration. `Config::default()` is what an absent file means.
@@ -29,6 +30,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[audit]`
     pub audit: AuditConfig,
+    /// `[vault]`
+    pub vault: VaultConfig,
 }
 
 /// Where a listener binds.
@@ -144,6 +147,8 @@ pub struct StoreConfig {
     pub unlock: Option<UnlockMethod>,
     /// `key_file`
     pub key_file: Option<PathBuf>,
+    /// `transit_key`: mount and name of the transit key that wraps the key-encryption key.
+    pub transit_key: Option<String>,
 }
 
 /// `[store] unlock`
@@ -153,6 +158,20 @@ pub enum UnlockMethod {
     Passphrase,
     /// `"key-file"`
     KeyFile,
+    /// `"vault-transit"`
+    VaultTransit,
+}
+
+impl UnlockMethod {
+    /// The word for it in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passphrase => "passphrase",
+            Self::KeyFile => "key-file",
+            Self::VaultTransit => "vault-transit",
+        }
+    }
 }
 
 /// `[audit]`

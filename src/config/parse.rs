@@ -9,10 +9,12 @@ use ipnet::IpNet;
 
 use super::reader::{Item, Table, read_document};
 use super::units::{DURATION_FORM, SIZE_FORM, parse_duration, parse_size};
+use super::vault::vault;
 use super::{
     AdminConfig, AgentLimits, AuditConfig, Config, ConfigError, EgressConfig, Limits, ListenAddr, ProxyConfig, StoreConfig, Timeouts, UnlockMethod,
     UpstreamConfig,
 };
+use crate::credential::check_path;
 use crate::host::{Authority, Host, HostPattern};
 
 const LISTEN_FORM: &str = "an IP address and port such as \"127.0.0.1:8877\" or \"[::1]:8877\", or \"unix:/path\"";
@@ -21,6 +23,8 @@ const PATTERN_FORM: &str = "host patterns: \"example.com\", \"*.example.com\", \
 const CIDR_FORM: &str = "CIDR blocks such as \"10.1.0.0/16\" or \"fd00::/8\", or single addresses";
 const AUTHORITY_FORM: &str = "\"HOST:PORT\" = \"HOST:PORT\"";
 const URL_FORM: &str = "\"http://HOST:PORT\" or \"https://HOST:PORT\"";
+
+const TRANSIT_FORM: &str = "the name of a transit key such as \"keyhatch\", or \"MOUNT/NAME\"";
 
 /// The largest number of connections, requests or tunnels that can be asked for.
 const MAX_COUNT: u64 = 10_000_000;
@@ -45,6 +49,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             limits: root.table("limits", limits)?,
             store: root.table("store", store)?,
             audit: root.table("audit", audit)?,
+            vault: root.table("vault", vault)?,
         })
     })
 }
@@ -89,6 +94,9 @@ pub(super) fn file_form(key: &str) -> Option<&'static str> {
         "admin.token_file" => "a file with 16 or more visible ASCII characters on one line",
         "upstream.extra_ca_files" => "PEM files with certificates",
         "upstream.crl_files" => "PEM files with revocation lists",
+        "vault.ca_file" => "a PEM file with certificates",
+        "vault.client_cert" => "a PEM file with a certificate chain",
+        "vault.client_key" => "a PEM file with the certificate's private key",
         _ => return None,
     })
 }
@@ -124,7 +132,7 @@ fn check_exposure(t: &Table<'_, '_>, c: &ProxyConfig) -> Result<(), ConfigError>
 }
 
 /// An error at a key that is known to be there.
-fn fail(t: &Table<'_, '_>, key: &'static str, why: &str, allowed: &str) -> Result<(), ConfigError> {
+pub(super) fn fail(t: &Table<'_, '_>, key: &'static str, why: &str, allowed: &str) -> Result<(), ConfigError> {
     t.opt(key, |i| Err::<(), _>(i.error(why, allowed))).map(|_| ())
 }
 
@@ -138,7 +146,6 @@ fn admin(t: &Table<'_, '_>) -> Result<AdminConfig, ConfigError> {
 
 fn egress(t: &Table<'_, '_>) -> Result<EgressConfig, ConfigError> {
     let default = EgressConfig::default();
-    let patterns = |i: &Item<'_, '_>| i.list(PATTERN_FORM, |p| p.parse(PATTERN_FORM, HostPattern::parse));
     Ok(EgressConfig {
         allow_by_default: t.or("default", true, |i| i.choice(&[("allow", true), ("deny", false)]))?,
         allow_hosts: t.or("allow_hosts", Vec::new(), patterns)?,
@@ -149,6 +156,10 @@ fn egress(t: &Table<'_, '_>) -> Result<EgressConfig, ConfigError> {
         allow_private: t.or("private_addresses", false, |i| i.choice(&[("deny", false), ("allow", true)]))?,
         allow_cidrs: t.or("allow_cidrs", Vec::new(), |i| i.list(CIDR_FORM, |c| c.parse(CIDR_FORM, cidr)))?,
     })
+}
+
+pub(super) fn patterns(i: &Item<'_, '_>) -> Result<Vec<HostPattern>, ConfigError> {
+    i.list(PATTERN_FORM, |p| p.parse(PATTERN_FORM, HostPattern::parse))
 }
 
 fn resolve(t: &Table<'_, '_>) -> Result<Vec<(Authority, Authority)>, ConfigError> {
@@ -202,12 +213,33 @@ fn agent_limits(t: &Table<'_, '_>, default: &AgentLimits) -> Result<AgentLimits,
 }
 
 fn store(t: &Table<'_, '_>) -> Result<StoreConfig, ConfigError> {
-    let unlock = t.opt("unlock", |i| i.choice(&[("passphrase", UnlockMethod::Passphrase), ("key-file", UnlockMethod::KeyFile)]))?;
+    let methods = [UnlockMethod::Passphrase, UnlockMethod::KeyFile, UnlockMethod::VaultTransit].map(|m| (m.word(), m));
+    let unlock = t.opt("unlock", |i| i.choice(&methods))?;
     let key_file: Option<PathBuf> = t.opt("key_file", Item::path)?;
-    if key_file.is_some() && unlock == Some(UnlockMethod::Passphrase) {
-        fail(t, "key_file", "it does nothing under unlock = \"passphrase\"", "unlock = \"key-file\", or no `key_file`")?;
+    let transit_key = t.opt("transit_key", |i| i.parse(TRANSIT_FORM, transit_key))?;
+    if let Some(method) = unlock.filter(|m| key_file.is_some() && *m != UnlockMethod::KeyFile) {
+        let why = format!("it does nothing under unlock = \"{}\"", method.word());
+        fail(t, "key_file", &why, "unlock = \"key-file\", or no `key_file`")?;
     }
-    Ok(StoreConfig { unlock, key_file })
+    match unlock {
+        Some(UnlockMethod::VaultTransit) if transit_key.is_none() => {
+            fail(t, "unlock", "\"vault-transit\" needs `transit_key` beside it", TRANSIT_FORM)?;
+        }
+        Some(UnlockMethod::Passphrase | UnlockMethod::KeyFile) if transit_key.is_some() => {
+            fail(t, "transit_key", "it is for unlock = \"vault-transit\"", "unlock = \"vault-transit\", or no `transit_key`")?;
+        }
+        _ => {}
+    }
+    Ok(StoreConfig { unlock, key_file, transit_key })
+}
+
+/// Mount and name of a transit key; the mount is `transit` where the text is a name alone.
+///
+/// # Errors
+/// What is wrong with it, in a few words.
+pub fn transit_key(text: &str) -> Result<String, &'static str> {
+    let whole = if text.contains('/') { text.to_owned() } else { format!("transit/{text}") };
+    check_path(&whole).map(str::to_owned).ok_or("this is no key's name")
 }
 
 fn audit(t: &Table<'_, '_>) -> Result<AuditConfig, ConfigError> {
@@ -262,12 +294,12 @@ pub fn proxy_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}"))
 }
 
-fn duration(i: &Item<'_, '_>) -> Result<Duration, ConfigError> {
+pub(super) fn duration(i: &Item<'_, '_>) -> Result<Duration, ConfigError> {
     i.parse(DURATION_FORM, |text| parse_duration(text).ok_or("this is no duration"))
 }
 
 /// A duration of more than nothing.
-fn some_time(i: &Item<'_, '_>) -> Result<Duration, ConfigError> {
+pub(super) fn some_time(i: &Item<'_, '_>) -> Result<Duration, ConfigError> {
     let out = duration(i)?;
     if out.is_zero() { Err(i.error("nothing could be done in no time", "more than \"0s\"")) } else { Ok(out) }
 }

@@ -93,7 +93,7 @@ fn an_unknown_key_names_file_line_key_and_the_known_ones() {
          allowed: default, allow_hosts, deny_hosts, ports, private_addresses, allow_cidrs"
     );
     assert!(
-        message("\n[vault]\naddress = \"x\"\n").starts_with("/etc/k/keyhatch.toml:2: key `vault`: this version knows no such table; allowed: proxy")
+        message("\n[cloud]\naddress = \"x\"\n").starts_with("/etc/k/keyhatch.toml:2: key `cloud`: this version knows no such table; allowed: proxy")
     );
     assert!(message("top = 1").contains(":1: key `top`: "));
     assert!(message("[limits.per_agent]\nconns = 1").contains(":2: key `limits.per_agent.conns`: "));
@@ -114,7 +114,24 @@ fn a_bad_value_names_the_values_allowed() {
         ("[limits]\nconnections = 0", "0 is out of range; allowed: a whole number from 1 to"),
         ("[limits]\nconnections = -5", "-5 is out of range"),
         ("[limits]\nconnections = 1e3", "wrong type (float)"),
-        ("[store]\nunlock = \"vault-transit\"", "\"vault-transit\" is not a value of it; allowed: \"passphrase\", \"key-file\""),
+        ("[store]\nunlock = \"tpm\"", "\"tpm\" is not a value of it; allowed: \"passphrase\", \"key-file\", \"vault-transit\""),
+        ("[store]\nunlock = \"vault-transit\"", ":2: key `store.unlock`: \"vault-transit\" needs `transit_key` beside it"),
+        ("[store]\ntransit_key = \"k\"\nunlock = \"key-file\"", ":2: key `store.transit_key`: it is for unlock = \"vault-transit\""),
+        ("[store]\nunlock = \"vault-transit\"\ntransit_key = \"a b\"", "this is no key's name"),
+        ("[vault]\naddress = \"vault.example:8200\"", ":2: key `vault.address`: \"vault.example:8200\": an address begins with its scheme"),
+        ("[vault]\naddress = \"https://v.example/v1\"", "no HOST or HOST:PORT; allowed: a URL such as"),
+        ("[vault]\ndiscover = \"secret\"", "\"secret\": this is no MOUNT/PATH; allowed: a path in Vault"),
+        ("[vault]\ndiscover_fields = true", ":2: key `vault.discover_fields`: it does nothing without `discover`"),
+        ("[vault]\nclient_key = \"k\"", ":2: key `vault.client_key`: a client certificate needs its key"),
+        ("[vault]\nauth = { method = \"ldap\" }", "\"ldap\" is not a value of it; allowed: \"token\", \"approle\", \"kubernetes\", \"jwt\""),
+        ("[vault]\nauth = { method = \"approle\" }", "key `vault.auth.role_id`: it is missing"),
+        ("[vault]\nauth = { method = \"approle\", role_id = \"r\", wrapped = true }", "it is about what `secret_id_file` holds"),
+        (
+            "[vault]\nauth = { method = \"approle\", role_id = \"r\", secret_id = \"s\" }",
+            "key `vault.auth.secret_id`: this version knows no such key",
+        ),
+        ("[vault]\nauth = { method = \"jwt\", role = \"r\" }", "key `vault.auth.jwt_file`: it is missing"),
+        ("[vault]\ntoken = \"s\"", "key `vault.token`: this version knows no such key"),
         ("[resolve]\n\"h\" = \"127.0.0.1:1\"", ":2: key `resolve.\"h\"`: the port is missing"),
         ("[resolve]\n\"h:1\" = \"x\"", "allowed: \"HOST:PORT\" = \"HOST:PORT\""),
         ("[resolve]\n\"h:1\" = \"a:1\"\n\"H.:1\" = \"b:1\"", ":3: key `resolve.\"H.:1\"`: h:1 has an entry already"),
@@ -181,4 +198,16 @@ fn a_value_that_turns_out_bad_in_use_has_its_line() {
         text("proxy.tls_key")
             .ends_with("keyhatch.toml: key `proxy.tls_key`: it is not there; allowed: a PEM file with the certificate's private key")
     );
+}
+
+#[test]
+fn the_table_about_vault() {
+    let text = "[vault]\naddress = \"https://v.example:8200/\"\nrefresh = \"5s\"\nmax_stale = \"0s\"\ndiscover = \"secret/keyhatch/\"\n\
+                discover_allow = [\"*.corp.example\"]\nauth = { method = \"kubernetes\", role = \"keyhatch\" }\nca = \"pki/root/sign-intermediate\"\n";
+    let v = parse(Path::new("/etc/k/keyhatch.toml"), text).expect("good").vault;
+    assert_eq!((v.address.as_deref(), v.discover.as_deref()), (Some("https://v.example:8200"), Some("secret/keyhatch")));
+    assert_eq!((v.refresh, v.max_stale), (Duration::from_secs(5), Duration::ZERO));
+    let jwt_file = "/var/run/secrets/kubernetes.io/serviceaccount/token".into();
+    assert_eq!(v.auth, Some(VaultAuth::Jwt { mount: "kubernetes".into(), role: "keyhatch".into(), jwt_file }));
+    assert_eq!((VaultConfig::default().refresh, VaultConfig::default().max_stale), (Duration::from_secs(30), Duration::from_secs(600)));
 }

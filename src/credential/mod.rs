@@ -2,10 +2,12 @@
 
 mod injection;
 mod placeholder;
+mod reference;
 mod secret;
 
 pub use injection::{InjectionError, Material};
 pub use placeholder::{MARKER, contains_marker, explicit_name, placeholder, placeholder_name};
+pub use reference::{ReferenceError, VaultReference, check_path};
 pub use secret::{Secret, SecretError, WEAK_BELOW};
 
 use std::fmt;
@@ -92,12 +94,35 @@ impl Presentation {
 pub enum Source {
     /// The local store holds the secret itself, sealed.
     Local,
+    /// HashiCorp Vault holds it.
+    Vault(VaultReference),
+}
+
+impl Source {
+    /// The word for what is said without the place: `store` or `vault`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Local => "store",
+            Self::Vault(_) => "vault",
+        }
+    }
+
+    /// Reads what `Display` wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("vault:") {
+            Some(reference) => VaultReference::parse(reference).ok().map(Self::Vault),
+            None => (text == "store").then_some(Self::Local),
+        }
+    }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("store"),
+            Self::Vault(reference) => write!(f, "vault:{reference}"),
         }
     }
 }

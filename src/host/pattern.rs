@@ -120,6 +120,22 @@ impl HostPattern {
         }
     }
 
+    /// Whether every host and port that this pattern covers is covered by `cap` as well.
+    #[must_use]
+    pub fn within(&self, cap: &Self) -> bool {
+        let port = cap.port == PatternPort::Any || cap.port == self.port || https(cap.port) && https(self.port);
+        let host = match (&self.kind, &cap.kind) {
+            (_, Kind::Any) => true,
+            (Kind::Any, _) => false,
+            (Kind::Exact(host), _) => cap.matches_host(host),
+            (Kind::Subdomains(domain), Kind::Subdomains(above)) => is_or_below(domain, above),
+            (Kind::Label { parent, .. }, Kind::Subdomains(above)) => is_or_below(parent, above),
+            (Kind::Label { .. }, Kind::Label { .. }) => self.kind == cap.kind,
+            (Kind::Subdomains(_) | Kind::Label { .. }, _) => false,
+        };
+        port && host
+    }
+
     /// How narrow the pattern is: exact before label glob before `*.`, more labels before fewer.
     #[must_use]
     pub fn specificity(&self) -> Specificity {
@@ -216,6 +232,11 @@ impl fmt::Display for HostPattern {
             PatternPort::Any => f.write_str(":*"),
         }
     }
+}
+
+/// A pattern without a port means 443 where a credential has it.
+fn https(port: PatternPort) -> bool {
+    matches!(port, PatternPort::Default | PatternPort::Exact(443))
 }
 
 fn is_or_below(name: &str, domain: &str) -> bool {
@@ -324,6 +345,37 @@ mod tests {
             ("ü.a b", 4),
         ] {
             assert_eq!(HostPattern::parse(text).expect_err(text).at, at, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_lies_within() {
+        let p = |t: &str| HostPattern::parse(t).expect(t);
+        for (inner, cap) in [
+            ("a.corp.example", "*.corp.example"),
+            ("*.a.corp.example", "*.corp.example"),
+            ("*.corp.example", "*.corp.example"),
+            ("x-*.corp.example", "*.corp.example"),
+            ("x-*.corp.example", "x-*.corp.example"),
+            ("x-1.corp.example", "x-*.corp.example"),
+            ("a.example:8443", "*.example:*"),
+            ("a.example:443", "a.example"),
+            ("127.0.0.1", "*"),
+        ] {
+            assert!(p(inner).within(&p(cap)), "{inner} {cap}");
+        }
+        for (inner, cap) in [
+            ("*.corp.example", "corp.example"),
+            ("*.corp.example", "*.a.corp.example"),
+            ("evilcorp.example", "*.corp.example"),
+            ("*", "*.example"),
+            ("*.example", "x-*.example"),
+            ("x*.example", "x-*.example"),
+            ("a.example:8443", "*.example"),
+            ("a.example:*", "*.example"),
+            ("127.0.0.1", "*.1"),
+        ] {
+            assert!(!p(inner).within(&p(cap)), "{inner} {cap}");
         }
     }
 

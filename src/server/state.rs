@@ -27,6 +27,7 @@ use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{CaState, LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
+use crate::vault::Sources;
 use crate::vault::local::{LocalStore, LocalVault, StoreError, StoreState, UsageBatch};
 
 /// The store's item that holds the CA.
@@ -38,7 +39,8 @@ pub struct State {
     config_file: PathBuf,
     config_required: bool,
     store: Arc<LocalStore>,
-    vault: Arc<LocalVault>,
+    local: LocalVault,
+    sources: Arc<Sources>,
     proxy: Arc<Proxy>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -70,7 +72,9 @@ impl State {
 
     fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
         let ServerOptions { home, config_file, config_required, config, store, is_serve } = options;
-        let (stored, vault) = store.load_with_vault().map_err(failed)?;
+        let stored = store.load().map_err(failed)?;
+        let (local, sources) = (LocalVault::new(&store), Arc::new(Sources::default()));
+        sources.replace(local.cells(&stored));
         report_faults(&stored);
         let ca = load_ca(&store, &home)?;
         let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
@@ -84,7 +88,7 @@ impl State {
         let (runs, usage) = (Arc::new(RunSessions::new(Instant::now())), Arc::new(UsageBook::default()));
         usage.follow(&stored.roster);
         name_metrics(&metrics, &stored);
-        let (vault, resolver) = (Arc::new(vault), Arc::new(Resolver::system()));
+        let resolver = Arc::new(Resolver::system());
         let session_key = Arc::new(SessionKey::new(Zeroizing::new(*store.session_key().bytes())));
         let transport = transport(&config, &leaves.authority().own_keys(), &resolver, &own_listeners)?;
         let live = Live {
@@ -97,7 +101,7 @@ impl State {
         let proxy = Proxy::new(ProxyParts {
             live,
             leaves: Arc::clone(&leaves),
-            source: Arc::clone(&vault) as _,
+            source: Arc::clone(&sources) as _,
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
             seen: Box::new(move |seen| noted.note(&seen)),
@@ -111,7 +115,8 @@ impl State {
             config_file,
             config_required,
             store,
-            vault,
+            local,
+            sources,
             proxy,
             audit,
             metrics,
@@ -289,7 +294,7 @@ impl State {
         };
         self.usage.follow(&stored.roster);
         name_metrics(&self.metrics, stored);
-        self.vault.replace(stored);
+        self.sources.replace(self.local.cells(stored));
         self.proxy.replace(live);
         warn_of_config(&current.config, stored);
     }

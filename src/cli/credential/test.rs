@@ -8,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::credential::CredentialName;
 use crate::vault::local::LocalVault;
-use crate::vault::{CredentialSource as _, Fetched};
+use crate::vault::{CredentialSource as _, Fetched, Sources};
 
 /// Ask the origin whether it accepts a credential
 ///
@@ -41,8 +41,9 @@ pub(super) fn run(ctx: &Context, args: &TestArgs) -> Outcome {
         Leave::Given(permit) => permit,
         Leave::Unavailable(why) => return Err(unavailable(why)),
     };
-    let vault = LocalVault::new(&unlocked.store, &state);
-    let material = match vault.fetch(&permit) {
+    let sources = Sources::default();
+    sources.replace(LocalVault::new(&unlocked.store).cells(&state));
+    let material = match sources.fetch(&permit) {
         Fetched::Now(material) => material,
         Fetched::Later(material) => crate::cli::context::runtime()?.block_on(material),
     };

@@ -47,7 +47,7 @@ pub(super) fn encode_source(source: &Source) -> String {
 }
 
 pub(super) fn decode_source(text: &str) -> Result<Source, DecodeError> {
-    if text == "store" { Ok(Source::Local) } else { Err(DecodeError) }
+    Source::parse(text).ok_or(DecodeError)
 }
 
 /// The columns from `type` to `enabled`.

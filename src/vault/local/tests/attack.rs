@@ -4,16 +4,16 @@ use super::*;
 use crate::vault::local::{StoreError, StoreErrorKind};
 
 /// Loads and says which faults there are; the credentials that are not named still work.
-fn after(fixture: &Fixture) -> (Vec<String>, StoreState, LocalVault) {
-    let (state, vault) = fixture.open().load_with_vault().expect("the rest goes on working");
+fn after(fixture: &Fixture) -> (Vec<String>, StoreState, Opened) {
+    let (state, vault) = loaded(&fixture.open());
     (names(&state), state, vault)
 }
 
-fn works(state: &StoreState, vault: &LocalVault, name: &str, value: &str) {
+fn works(state: &StoreState, vault: &Opened, name: &str, value: &str) {
     assert_eq!(fetch(vault, state, name), Ok(format!("Bearer {value}")), "{name}");
 }
 
-fn refused(state: &StoreState, vault: &LocalVault, name: &str, domain: &str) {
+fn refused(state: &StoreState, vault: &Opened, name: &str, domain: &str) {
     let entry = state.roster.credentials.iter().find(|c| c.name.as_str() == name).expect("it stays in the roster");
     assert_eq!(entry.terms, terms(domain), "its terms are as sealed");
     assert!(entry.broken.is_some());
@@ -227,7 +227,7 @@ fn a_broken_row_is_mended_by_giving_its_content_anew() {
     store.rotate_credential(&credential("alpha"), &secret(SECRET_B)).expect("rotated");
     store.rotate_agent(&agent("ci"), &token(3)).expect("rotated");
     assert!(!store.grant(&agent("ci"), &credential("alpha")).expect("granted"), "it held all the while");
-    let (state, vault) = store.load_with_vault().expect("loads");
+    let (state, vault) = loaded(&store);
     assert_eq!(state.faults, []);
     works(&state, &vault, "alpha", SECRET_B);
     assert!(!state.credentials[0].has_previous, "of a broken row nothing is kept");

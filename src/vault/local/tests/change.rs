@@ -20,12 +20,12 @@ fn a_credential_s_life() {
     let before = first.fingerprint.clone();
     let back = store.rollback_credential(&alpha).expect("rolled back");
     assert_ne!(back, before);
-    let (state, vault) = store.load_with_vault().expect("loads");
+    let (state, vault) = loaded(&store);
     assert_eq!(fetch(&vault, &state, "alpha").as_deref(), Ok(&*format!("Bearer {SECRET_B}")));
     assert_eq!(store.rollback_credential(&alpha).expect("and again"), before, "the same secret has the same fingerprint");
 
     assert!(store.set_enabled(&alpha, false).expect("disabled") && !store.set_enabled(&alpha, false).expect("is so"));
-    let (state, vault) = store.load_with_vault().expect("loads");
+    let (state, vault) = loaded(&store);
     assert_eq!(fetch(&vault, &state, "alpha").map_err(|e| e.reason), Err("disabled"));
     assert!(store.set_enabled(&alpha, true).expect("enabled"));
     assert_eq!(store.rollback_credential(&alpha).expect("the previous value was sealed anew with the terms"), back);
@@ -103,7 +103,7 @@ fn a_previous_value_is_wiped_after_a_day() {
     assert!(matches!(store.rollback_credential(&credential("alpha")), Err(StoreError::NoPrevious(_))));
     let version = info(&store, "alpha").entry.version;
     assert_eq!((store.purge_previous().expect("purged"), store.purge_previous().expect("done")), (1, 0));
-    let (state, vault) = store.load_with_vault().expect("loads");
+    let (state, vault) = loaded(&store);
     assert_eq!(fetch(&vault, &state, "alpha").as_deref(), Ok(&*format!("Bearer {SECRET_A}")));
     assert_eq!((info(&store, "alpha").entry.version, state.faults.len()), (version, 0));
     let db = rusqlite::Connection::open(fixture.path()).expect("opens");
@@ -187,7 +187,7 @@ fn items_come_back_and_keys_are_their_own() {
 fn a_vault_keeps_what_stays_and_drops_what_goes() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let (old, vault) = store.load_with_vault().expect("loads");
+    let (old, vault) = loaded(&store);
     assert!(fetch(&vault, &old, "alpha").is_ok() && fetch(&vault, &old, "beta").is_ok());
     let material = |state: &StoreState, name: &str| {
         let entry = state.roster.credentials.iter().find(|c| c.name.as_str() == name).expect("there");

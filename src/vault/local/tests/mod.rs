@@ -16,7 +16,7 @@ use crate::credential::{CredentialName, PathRules, Presentation, Secret, Source,
 use crate::envelope::{UnlockKey, key_file_text};
 use crate::host::HostPattern;
 use crate::policy::Permit;
-use crate::vault::{CredentialSource as _, Fetched, Unavailable};
+use crate::vault::{CredentialSource as _, Fetched, Sources, Unavailable};
 
 pub(super) const SECRET_A: &str = "sk-or-v1-test-aaaaaaaaaaaaaaaa";
 pub(super) const SECRET_B: &str = "sk-or-v1-test-bbbbbbbbbbbbbbbb";
@@ -104,7 +104,30 @@ impl Fixture {
     }
 }
 
-pub(super) fn fetch(vault: &LocalVault, state: &StoreState, name: &str) -> Result<String, Unavailable> {
+/// What fetches from a store, as `serve` has it.
+pub(super) struct Opened {
+    local: LocalVault,
+    sources: Sources,
+}
+
+impl Opened {
+    pub(super) fn replace(&self, state: &StoreState) {
+        self.sources.replace(self.local.cells(state));
+    }
+
+    pub(super) fn fetch(&self, permit: &Permit) -> Fetched {
+        self.sources.fetch(permit)
+    }
+}
+
+pub(super) fn loaded(store: &LocalStore) -> (StoreState, Opened) {
+    let state = store.load().expect("the rest goes on working");
+    let opened = Opened { local: LocalVault::new(store), sources: Sources::default() };
+    opened.replace(&state);
+    (state, opened)
+}
+
+pub(super) fn fetch(vault: &Opened, state: &StoreState, name: &str) -> Result<String, Unavailable> {
     let entry = &state.roster.credentials.iter().find(|c| c.name.as_str() == name).expect("in the roster");
     let Fetched::Now(result) = vault.fetch(&Permit::undecided(entry.id, entry.version)) else { panic!("at once") };
     result.map(|material| material.value().to_str().expect("text").to_owned())
@@ -112,7 +135,7 @@ pub(super) fn fetch(vault: &LocalVault, state: &StoreState, name: &str) -> Resul
 
 /// All that a reader of the store gets to know, by name.
 pub(super) fn seen(store: &LocalStore) -> (BTreeMap<String, String>, StoreState) {
-    let (state, vault) = store.load_with_vault().expect("loads");
+    let (state, vault) = loaded(&store);
     let mut out = BTreeMap::new();
     for info in &state.credentials {
         let name = info.entry.name.as_str();
