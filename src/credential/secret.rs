@@ -56,6 +56,14 @@ impl Secret {
         Self(Zeroizing::new(plain.into()))
     }
 
+    /// The same secret as an operator would have given it, by the rules of [`Secret::accept`] for weak ones.
+    ///
+    /// # Errors
+    /// [`SecretError`] where it is empty, holds a control character, or is too long.
+    pub fn accepted(&self) -> Result<Self, SecretError> {
+        Self::accept(Zeroizing::new(self.0.to_vec()), true)
+    }
+
     /// The plaintext. Every call is a place to review.
     #[must_use]
     pub fn expose(&self) -> &[u8] {

@@ -1,5 +1,7 @@
 //! What can go wrong with a request, by the party at fault.
 
+use std::time::Duration;
+
 use crate::message::h1::HeadError;
 use crate::policy::{Denial, DenialCode};
 use crate::upstream::{DialError, DialErrorKind};
@@ -12,6 +14,8 @@ pub(super) struct ProxyError {
     pub(super) message: String,
     /// For the operator's log; empty where the message says it all.
     pub(super) detail: String,
+    /// When it is worth asking again, where that is known.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// The codes of the contract.
@@ -84,7 +88,7 @@ impl Code {
 
 impl ProxyError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: String::new() }
+        Self { code, message: message.into(), detail: String::new(), retry_after: None }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {

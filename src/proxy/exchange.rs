@@ -31,6 +31,8 @@ pub(super) struct Asked<'a> {
     pub(super) close: bool,
     /// Fields of the agent's that are dropped from its trailers too.
     pub(super) drop_trailers: &'a (dyn Fn(&mut HeaderMap) + Send + Sync),
+    /// Told of the answer's status before any of it goes out.
+    pub(super) answered: &'a (dyn Fn(u16) + Send + Sync),
     /// How long nothing may come from either side.
     pub(super) idle: Duration,
     /// How many bytes of a next request are taken in meanwhile.
@@ -291,6 +293,7 @@ impl<'a, A: Wire + ?Sized> Exchange<'a, A> {
     }
 
     fn first_byte(&mut self, status: StatusCode) {
+        (self.asked.answered)(status.as_u16());
         self.progress.status = status.as_u16();
         self.progress.ttfb = Some(self.started.elapsed());
     }

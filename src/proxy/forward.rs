@@ -222,7 +222,8 @@ impl Carrier {
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
                     let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
-                    return Err(ProxyError::new(Code::CredentialUnavailable, message).with_detail(unavailable.to_string()));
+                    let error = ProxyError::new(Code::CredentialUnavailable, message).with_detail(unavailable.to_string());
+                    return Err(ProxyError { retry_after: unavailable.retry_after, ..error });
                 }
             }
         }
@@ -269,6 +270,8 @@ impl Carrier {
             }
         };
         let settings = Arc::clone(&self.plan.settings);
+        let used = injected.as_ref().map(|i| i.rule.id);
+        let answered = |status: u16| used.iter().for_each(|id| (self.proxy.seen)(Seen::Credential(*id, status)));
         let asked = Asked {
             method: &head.method,
             version: head.version,
@@ -276,6 +279,7 @@ impl Carrier {
             upgrade: outgoing.upgrade,
             close: !head.keep_alive || self.proxy.is_draining(),
             drop_trailers: &drop_trailers,
+            answered: &answered,
             idle: settings.idle,
             ahead: settings.head_bytes,
         };
@@ -300,7 +304,6 @@ impl Carrier {
                 Err(record)
             }
             Ok(End::Upgraded) => {
-                self.note_answer(injected.as_ref(), progress.status);
                 self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
                 Ok(Next::Close)
             }
@@ -308,7 +311,6 @@ impl Carrier {
                 if upstream_again && let Some((_, slot)) = &self.path {
                     slot.put(*upstream.io);
                 }
-                self.note_answer(injected.as_ref(), progress.status);
                 record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
                 if agent_again {
                     return Ok(Next::Again);
@@ -317,12 +319,6 @@ impl Carrier {
                 Ok(Next::Close)
             }
             Err(fail) => Ok(self.failed(half, head, verdict, record, fail, progress).await),
-        }
-    }
-
-    fn note_answer(&self, injected: Option<&Injected>, status: u16) {
-        if let Some(injected) = injected {
-            (self.proxy.seen)(Seen::Credential(injected.rule.id, status));
         }
     }
 

@@ -28,6 +28,10 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &ProxyError, id: RequestId, 
         }
         _ => {}
     }
+    if let Some(after) = error.retry_after {
+        // RFC 9110 10.2.3: whole seconds, and never "at once".
+        headers.insert("retry-after", HeaderValue::from(after.as_secs().max(1)));
+    }
     if close {
         headers.insert("connection", HeaderValue::from_static("close"));
     }
