@@ -1,0 +1,3 @@
+//! Vault as the source, against a real server (OpenBao).
+
+mod server;
