@@ -298,7 +298,15 @@ impl Bao {
     /// SIGSTOP: connections are accepted and never answered, until [`Self::thaw`].
     #[track_caller]
     pub fn freeze(&self) {
-        kill_process(pid_of(self.child.lock().unwrap().as_ref().expect("bao runs")), Signal::STOP).unwrap();
+        let pid = pid_of(self.child.lock().unwrap().as_ref().expect("bao runs"));
+        kill_process(pid, Signal::STOP).unwrap();
+        // The signal is on its way when `kill` returns: each thread stops by itself.
+        let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+        let stopped = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        within(PATIENCE, "bao stands still", || {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path().join("stat"));
+            tasks.all(|stat| std::fs::read_to_string(stat).is_ok_and(stopped)).then_some(())
+        });
     }
 
     /// SIGCONT.
