@@ -5,6 +5,7 @@ mod model;
 mod parse;
 pub mod provider;
 mod reader;
+pub mod terms;
 pub mod units;
 mod vault;
 

@@ -1,6 +1,7 @@
 //! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
 
 mod checkpoints;
+pub mod discovered;
 mod error;
 mod listen;
 mod ops;

@@ -1,13 +1,10 @@
-//! From the options of `credential add` and the provider's file to the terms of a credential.
+//! The options of `credential add` that say where a secret may go; [`crate::config::terms`] makes terms of them.
 
 use clap::{Args, ValueEnum};
-use http::{HeaderName, HeaderValue, Method};
 
 use crate::cli::error::CommandError;
-use crate::config::provider::{self, Provider};
-use crate::credential::{CredentialName, DEFAULT_AUTH_HEADERS, PathRules, Presentation, Terms};
-use crate::host::{HostPattern, PatternPort, WildcardBreadth};
-use crate::policy::check_glob;
+use crate::config::terms::{Kind, TermsSpec, Words};
+use crate::credential::{CredentialName, Terms};
 
 /// `--type`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,151 +61,48 @@ pub(crate) struct TermsArgs {
     allow_broad: bool,
 }
 
+/// What the options are called where one is wrong.
+const WORDS: Words = Words {
+    kind: "--type",
+    allow: "--allow",
+    methods: "--method",
+    header: "--header",
+    prefix: "--prefix",
+    allow_plaintext: "--allow-plaintext",
+    allow_broad: Some("--allow-broad"),
+    between: " ",
+    two_methods: "--method GET --method POST",
+};
+
 impl TermsArgs {
     /// The terms; what is not given is the provider's, where the credential's name is a provider's.
     pub(crate) fn terms(&self, name: &CredentialName) -> Result<Terms, CommandError> {
-        let provider = provider::find(name.as_str());
-        let presentation = self.presentation(provider)?;
-        let mut auth_headers = provider.map(|p| p.auth_headers.clone()).unwrap_or_default();
-        // Without a provider the list stays empty, which means the usual four and the own one. Hosts of the operator's own
-        // may know more ways than the provider does.
-        let more = if self.allow.is_empty() { &[][..] } else { &DEFAULT_AUTH_HEADERS };
-        let own = presentation.field().as_str();
-        for header in more.iter().copied().chain([own]).filter(|_| provider.is_some()) {
-            if !auth_headers.iter().any(|h| h == header) {
-                auth_headers.push(header.to_owned());
-            }
-        }
-        let allowed_domains = self.allowed_domains(name, provider)?;
-        if self.allow_plaintext && !allowed_domains.iter().any(|p| matches!(p.port(), PatternPort::Exact(_))) {
-            return Err(CommandError::usage("--allow-plaintext is for patterns that name their port, and none does")
-                .hint("give one, as in --allow example.com:80"));
-        }
-        Ok(Terms {
-            presentation,
-            allowed_domains,
-            rules: self.rules(provider)?,
-            auth_headers,
-            auth_query: provider.map(|p| p.auth_query.clone()).unwrap_or_default(),
-            provider: provider.map(|p| p.name.to_owned()),
-            scrub: self.scrub == OnOff::On,
-            allow_plaintext: self.allow_plaintext,
-            enabled: true,
-        })
+        self.spec().terms(name).map_err(|e| CommandError::usage(e.message(&WORDS)).hint(e.mend(&WORDS)))
     }
 
     /// Whether a provider's `--path` rules would have counted, had no hosts been given.
     pub(crate) fn leaves_rules_out(&self, name: &CredentialName) -> bool {
-        !self.allow.is_empty() && self.path.is_empty() && provider::find(name.as_str()).is_some_and(|p| !p.rules.allow.is_empty())
+        self.spec().leaves_rules_out(name)
     }
 
-    fn presentation(&self, provider: Option<&Provider>) -> Result<Presentation, CommandError> {
-        let provided = provider.map(|p| &p.presentation);
-        let kind = match (self.kind, &self.header, provided) {
-            (Some(kind), _, _) => kind,
-            (None, Some(_), _) => Type::Header,
-            (None, None, Some(p)) => {
-                if self.prefix.is_none() {
-                    return Ok(p.clone());
-                }
-                if matches!(p, Presentation::Header { .. }) { Type::Header } else { Type::Bearer }
-            }
-            (None, None, None) => Type::Bearer,
-        };
-        if kind != Type::Header {
-            let given = [("--header", self.header.is_some()), ("--prefix", self.prefix.is_some())].into_iter().find(|(_, given)| *given);
-            return match given {
-                Some((option, _)) => {
-                    Err(CommandError::usage(format!("{option} says how type header presents the secret")).hint("give --type header"))
-                }
-                None if kind == Type::Basic => Ok(Presentation::Basic),
-                None => Ok(Presentation::Bearer),
-            };
+    fn spec(&self) -> TermsSpec {
+        let kind = self.kind.map(|kind| match kind {
+            Type::Bearer => Kind::Bearer,
+            Type::Basic => Kind::Basic,
+            Type::Header => Kind::Header,
+        });
+        TermsSpec {
+            kind,
+            allow: self.allow.clone(),
+            paths: self.path.clone(),
+            deny_paths: self.deny_path.clone(),
+            methods: self.method.clone(),
+            header: self.header.clone(),
+            prefix: self.prefix.clone(),
+            scrub: self.scrub == OnOff::On,
+            allow_plaintext: self.allow_plaintext,
+            allow_broad: self.allow_broad,
         }
-        let name = match (&self.header, provided) {
-            (Some(name), _) => field_name(name)?,
-            (None, Some(Presentation::Header { name, .. })) => name.clone(),
-            _ => return Err(CommandError::usage("type header needs the field's name").hint("give --header NAME, as in --header X-Api-Key")),
-        };
-        let prefix = self.prefix.clone().unwrap_or_default();
-        if HeaderValue::try_from(prefix.as_str()).is_err() || !prefix.is_ascii() {
-            return Err(CommandError::usage("the prefix holds a character that no header field carries").hint("check --prefix"));
-        }
-        Ok(Presentation::Header { name, prefix })
-    }
-
-    fn allowed_domains(&self, name: &CredentialName, provider: Option<&Provider>) -> Result<Vec<HostPattern>, CommandError> {
-        if self.allow.is_empty() {
-            return provider.map(|p| p.allowed_domains.clone()).ok_or_else(|| no_hosts(name));
-        }
-        let mut out: Vec<HostPattern> = Vec::new();
-        for text in &self.allow {
-            let pattern = HostPattern::parse(text).map_err(|e| {
-                CommandError::usage(e.to_string()).hint("patterns are `example.com`, `*.example.com`, `api-*.example.com`, each with `:PORT` or `:*`")
-            })?;
-            if let Some(breadth) = pattern.breadth().filter(|_| !self.allow_broad) {
-                let why = match breadth {
-                    WildcardBreadth::EveryHost => "covers every host",
-                    WildcardBreadth::PublicSuffix => "covers a public suffix, where anyone can own a name",
-                };
-                return Err(CommandError::usage(format!("pattern `{pattern}` {why}")).hint("name the hosts, or give --allow-broad if it is meant so"));
-            }
-            if !out.contains(&pattern) {
-                out.push(pattern);
-            }
-        }
-        Ok(out)
-    }
-
-    fn rules(&self, provider: Option<&Provider>) -> Result<PathRules, CommandError> {
-        for glob in self.path.iter().chain(&self.deny_path) {
-            check_glob(glob).map_err(|e| CommandError::usage(e.to_string()).hint("a glob is as in `/api/v1/**` or `/repos/*/issues`"))?;
-        }
-        let mut rules = provider.map(|p| p.rules.clone()).unwrap_or_default();
-        // Whoever names other hosts names the paths that are served there; what guards the provider's keys stays.
-        if !self.allow.is_empty() {
-            rules.allow.clear();
-        }
-        if !self.path.is_empty() {
-            rules.allow = self.path.clone();
-        }
-        let added: Vec<String> = self.deny_path.iter().filter(|g| !rules.deny.contains(g)).cloned().collect();
-        rules.deny.extend(added);
-        rules.methods = self.method.iter().map(|m| method(m)).collect::<Result<_, _>>()?;
-        Ok(rules)
-    }
-}
-
-fn no_hosts(name: &CredentialName) -> CommandError {
-    let known: Vec<&str> = provider::all().iter().map(|p| p.name).collect();
-    // The name is not repeated: somebody may have given the secret in its place.
-    let message = if name.as_str().len() > 20 { "that is no provider's name".to_owned() } else { format!("`{name}` is no provider's name") };
-    CommandError::usage(format!("{message}, and no hosts were given"))
-        .hint(format!("give --allow PATTERN for the hosts that it may go to, or one of these names: {}", known.join(", ")))
-}
-
-/// Fields that the proxy or the connection owns.
-const RESERVED: [&str; 10] =
-    ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect", "content-encoding"];
-
-fn field_name(text: &str) -> Result<HeaderName, CommandError> {
-    let name = HeaderName::try_from(text)
-        .map_err(|_| CommandError::usage("--header is no field name").hint("it is a name alone, as in --header X-Api-Key"))?;
-    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
-        return Err(CommandError::usage(format!("the field {name} cannot carry a secret to an origin"))
-            .hint("name the field that the origin's documentation names"));
-    }
-    Ok(name)
-}
-
-fn method(text: &str) -> Result<String, CommandError> {
-    let upper = text.to_ascii_uppercase();
-    match Method::from_bytes(upper.as_bytes()) {
-        Ok(Method::CONNECT | Method::TRACE) => {
-            Err(CommandError::usage(format!("{upper} is never sent to an origin with a credential")).hint("leave it out of --method"))
-        }
-        Ok(_) => Ok(upper),
-        Err(_) => Err(CommandError::usage("--method is no method's name").hint("as in --method GET --method POST")),
     }
 }
 
@@ -217,6 +111,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::credential::{DEFAULT_AUTH_HEADERS, Presentation};
 
     #[derive(Parser)]
     struct Line {

@@ -26,6 +26,7 @@ pub use items::UsageBatch;
 pub use snapshot::Fault;
 pub use source::LocalVault;
 pub use state::{AgentInfo, CredentialInfo, KEEP_PREVIOUS, StoreState};
+pub use terms::digest as terms_digest;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,7 @@
 //! A credential's terms as bytes: what is authenticated with its secret, and the plain columns of its row.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::credential::{PathRules, Presentation, Source, Terms};
 use crate::envelope::{DecodeError, Decoder, Encoder};
 use crate::host::HostPattern;
@@ -16,6 +18,14 @@ pub(super) fn encode(out: &mut Encoder, terms: &Terms) {
     }
     out.option(provider.as_deref(), |e, text| e.text(text));
     out.flag(*scrub).flag(*allow_plaintext).flag(*enabled);
+}
+
+/// SHA-256 of the terms: another one wherever anything of them is another, the same in every process.
+#[must_use]
+pub fn digest(terms: &Terms) -> [u8; 32] {
+    let mut out = Encoder::new("terms");
+    encode(&mut out, terms);
+    Sha256::digest(out.finish()).into()
 }
 
 pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Terms, DecodeError> {
@@ -130,6 +140,7 @@ mod tests {
             let encoded = bytes(terms);
             assert!(all[..i].iter().all(|other| bytes(other) != encoded), "{i}");
             assert!(all[..i].iter().all(|other| columns(other) != columns(terms)), "{i}");
+            assert!(all[..i].iter().all(|other| digest(other) != digest(terms)), "{i}");
             let mut from = Decoder::new(&encoded, "t").expect("label");
             assert_eq!(decode(&mut from).as_ref(), Ok(terms));
             from.finish().expect("nothing is left");
