@@ -46,9 +46,8 @@ impl SourceArgs {
     fn reference(&self) -> Result<Option<VaultReference>, CommandError> {
         let reference = self.vault.as_deref().map(VaultReference::parse).transpose();
         reference.map_err(|e| {
-            CommandError::usage(format!("--vault names no place in Vault: {e}")).hint(
-                "its form is MOUNT/PATH#FIELD, as in --vault secret/openrouter#api_key, or 'secret/openrouter#api_key?version=3' for one version",
-            )
+            CommandError::usage(format!("--vault was given no MOUNT/PATH#FIELD: {e}"))
+                .hint("write it as in --vault secret/openrouter#api_key; `?version=3` after it pins one version")
         })
     }
 

@@ -148,7 +148,7 @@ pub(super) fn fetch(vault: &Opened, state: &StoreState, name: &str) -> Result<St
 
 /// All that a reader of the store gets to know, by name.
 pub(super) fn seen(store: &LocalStore) -> (BTreeMap<String, String>, StoreState) {
-    let (state, vault) = loaded(&store);
+    let (state, vault) = loaded(store);
     let mut out = BTreeMap::new();
     for info in &state.credentials {
         let name = info.entry.name.as_str();
