@@ -1,6 +1,7 @@
 //! The store in hostile hands and on failing disks (CONTRACT 7): never a wrong value, a lost row, a bare request or a panic.
 
 mod disks;
+mod references;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ fn picture(home: &Home) -> (Said, BTreeMap<String, serde_json::Value>) {
     (credentials, rows)
 }
 
-/// A store with three credentials and two agents. By a key file, so that the hundreds of commands below are quick.
+/// A store with four credentials, one of them in Vault, and two agents. By a key file, so that the hundreds of commands below are quick.
 fn stocked() -> Home {
     let home = Home::with_key_file("");
     home.add_key("first", &["openrouter.ai"], &fresh_key());
@@ -35,6 +36,7 @@ fn stocked() -> Home {
         &["credential", "add", "third", "--type", "header", "--header", "X-Key", "--allow", "example.net", "--path", "/v1/**"],
         &fresh_key(),
     );
+    home.ok(&["credential", "add", "fourth", "--allow", "v.example.com", "--vault", "secret/fourth#api_key"]);
     home.ok(&["agent", "add", "worker", "--grant", "first"]);
     home.ok_with(&["credential", "rotate", "second"], &fresh_key());
     home

@@ -7,3 +7,4 @@ mod homes;
 mod lifecycle;
 mod operate;
 mod run_env;
+mod vault_reference;

@@ -132,6 +132,7 @@ fn the_child_of_run_finds_no_secret() {
         ("CREDENTIALS_DIRECTORY", directory.to_str().unwrap()),
         ("VAULT_TOKEN", "hvs.vault-token-of-the-operator"),
         ("VAULT_ADDR", "http://127.0.0.1:8200"),
+        ("BAO_TOKEN", "s.bao-token-of-the-operator"),
         ("KEYHATCH_ANYTHING", "operators-own"),
         ("SOME_COPY", &key),
         ("ORDINARY", "stays"),
@@ -144,11 +145,14 @@ fn the_child_of_run_finds_no_secret() {
         let said = home.say(&["run", "--", "sh", "-c", LOOK], "");
         assert_eq!(said.code, 0, "{said:?}");
         let env = environment(&said.stdout);
-        assert!(!env.keys().any(|n| n.starts_with("KEYHATCH_") || n.starts_with("VAULT_") || n == "CREDENTIALS_DIRECTORY"), "{env:?}");
+        assert!(
+            !env.keys().any(|n| n.starts_with("KEYHATCH_") || n.starts_with("VAULT_") || n.starts_with("BAO_") || n == "CREDENTIALS_DIRECTORY"),
+            "{env:?}"
+        );
         assert_eq!(env["OPENROUTER_API_KEY"], "sk-or-keyhatch-placeholder-openrouter");
         assert_eq!(env["ORDINARY"], "stays");
         assert!(env["HTTPS_PROXY"].starts_with("http://default:"), "{env:?}");
-        for secret in [PASSPHRASE, "hvs.vault-token-of-the-operator", "operators-own"] {
+        for secret in [PASSPHRASE, "hvs.vault-token-of-the-operator", "s.bao-token-of-the-operator", "operators-own"] {
             assert!(!said.stdout.contains(secret), "beside a serve: {beside}: {secret}");
         }
         if !beside {

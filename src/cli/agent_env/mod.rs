@@ -86,10 +86,10 @@ impl AgentEnvironment {
     }
 }
 
-/// Whether `run` takes a variable out of the command's environment by its name: what is Keyhatch's or Vault's own, what leads to
-/// the passphrase, and what a provider's clients read a key from.
+/// Whether `run` takes a variable out of the command's environment by its name: what is Keyhatch's, Vault's or OpenBao's own, what
+/// leads to the passphrase, and what a provider's clients read a key from.
 fn is_taken_out(name: &OsStr) -> bool {
-    let own = |name: &str| name.starts_with("KEYHATCH_") || name.starts_with("VAULT_") || name == "CREDENTIALS_DIRECTORY";
+    let own = |name: &str| ["KEYHATCH_", "VAULT_", "BAO_"].iter().any(|own| name.starts_with(own)) || name == "CREDENTIALS_DIRECTORY";
     name.to_str().is_some_and(|n| own(n) || provider::variables().any(|v| v == n))
 }
 
@@ -142,7 +142,10 @@ mod tests {
             let reveals = |values: &[&[u8]]| Ok::<_, ()>(values.iter().map(|v| v.ends_with(b"sk-or-v1-test-0001")).collect());
             inherited(all, reveals).expect("no failure").into_iter().map(|(n, _)| n.into_string().expect("UTF-8")).collect::<Vec<_>>()
         };
-        for name in ["KEYHATCH_HOME", "KEYHATCH_PASSPHRASE", "VAULT_TOKEN", "CREDENTIALS_DIRECTORY", "OPENROUTER_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
+        for name in ["KEYHATCH_HOME", "KEYHATCH_PASSPHRASE", "VAULT_TOKEN", "VAULT_ADDR", "VAULT_CLIENT_KEY", "BAO_TOKEN", "CREDENTIALS_DIRECTORY"] {
+            assert!(left(&[(name, "x")]).is_empty(), "{name}");
+        }
+        for name in ["OPENROUTER_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
             assert!(left(&[(name, "x")]).is_empty(), "{name}");
         }
         let all = [("PATH", "x"), ("MY_KEY", "Bearer sk-or-v1-test-0001"), ("KEYHATCHLING", "x"), ("SSL_CERT_DIR", "x"), ("MY_OTHER", "sk-or-v1")];

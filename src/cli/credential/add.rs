@@ -9,14 +9,15 @@ use crate::cli::DEFAULT_AGENT;
 use crate::cli::context::{Change, Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::source::SourceArgs;
-use crate::credential::CredentialName;
-use crate::credential::Source;
-use crate::vault::local::StoreError;
+use crate::credential::{CredentialName, Source};
+use crate::vault::local::{StoreError, Stored};
 
 /// Add a credential: a secret, and where it may go
 ///
 /// The secret comes from standard input, or a prompt that does not show it, or --from-env or
-/// --from-file; never from an argument. White space at both ends is cut.
+/// --from-file; never from an argument. White space at both ends is cut. With --vault it stays in
+/// HashiCorp Vault or OpenBao: the store keeps its place only, and `serve` reads it when it is
+/// needed, as [vault] and Vault's own variables say. Nothing is asked of Vault by this command.
 ///
 /// A provider's name alone is enough: openrouter, openai, anthropic, github, gemini, mistral,
 /// groq, deepseek, xai. It supplies the type, the hosts, the path rules (which keep an agent
@@ -34,6 +35,7 @@ use crate::vault::local::StoreError;
 ///
 ///   keyhatch credential add openrouter < key.txt
 ///   keyhatch credential add openai --from-env OPENAI_API_KEY
+///   keyhatch credential add anthropic --vault secret/anthropic#api_key
 ///   keyhatch credential add internal --allow '*.corp.example' --type header --header X-Api-Key
 ///   keyhatch credential add registry --allow registry.example:5000 --type basic --agent builder
 ///   keyhatch credential add ci --allow ci.example --path '/api/**' --deny-path '/api/tokens/**'
@@ -55,15 +57,19 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
     // All that can be judged without the secret comes before anybody types one.
     let name = CredentialName::parse(&args.name)?;
     let terms = args.terms.terms(&name)?;
+    args.source.check()?;
     let agents = args.agents()?;
     let unlocked = ctx.unlock()?;
     is_new(&unlocked, &name, &agents)?;
-    let secret = args.source.read(&format!("Secret of {name}"))?;
-    let weak = secret.is_weak();
-    unlocked.store.add_credential(&name, terms, Source::Local, &secret, &agents)?;
+    let value = args.source.read(&format!("Secret of {name}"))?;
+    let weak = matches!(&value, Stored::Secret(secret) if secret.is_weak());
+    unlocked.store.add_credential(&name, terms, &value, &agents)?;
     let info = unlocked.credential(&name)?;
-    let domains: Vec<String> = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect();
-    unlocked.changed(Change { event: "credential.add", agent: None, credential: Some(&name), detail: domains.join(", ") })?;
+    let mut detail = info.entry.terms.allowed_domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if matches!(info.source, Source::Vault(_)) {
+        detail = format!("{detail}; {}", info.source);
+    }
+    unlocked.changed(Change { event: "credential.add", agent: None, credential: Some(&name), detail })?;
     if args.terms.leaves_rules_out(&name) {
         ctx.out.warn(&format!("--allow was given, so the --path rules of provider {name} do not count; its --deny-path rules do"));
     }
@@ -75,6 +81,7 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
     } else {
         view::details(&ctx.out, &info)?;
     }
+    super::say_of_vault(ctx, &name, &info.source);
     DONE
 }
 

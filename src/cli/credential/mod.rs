@@ -2,6 +2,7 @@
 
 mod add;
 mod ask;
+mod from_vault;
 mod list;
 mod remove;
 mod rollback;
@@ -16,7 +17,8 @@ use clap::Subcommand;
 
 use super::context::Context;
 use super::error::{CommandError, Outcome};
-use crate::credential::CredentialName;
+use crate::credential::{CredentialName, Source};
+use crate::vault::local::InUse;
 
 /// Add, list and change credentials: secrets, and where they may go
 ///
@@ -52,11 +54,34 @@ pub(super) fn run(ctx: &Context, command: CredentialCommand) -> Outcome {
     }
 }
 
-/// Says which secret is in use now: as JSON for a program, else to the person.
-fn say_fingerprint(ctx: &Context, name: &CredentialName, fingerprint: &str, what: &str) -> Result<(), CommandError> {
+/// Says what is in use now: as JSON for a program, else to the person.
+fn say_in_use(ctx: &Context, name: &CredentialName, now: &InUse, what: &str) -> Result<(), CommandError> {
     if ctx.out.json {
-        return ctx.out.json(&serde_json::json!({ "name": name, "fingerprint": fingerprint }));
+        return ctx.out.json(&serde_json::json!({ "name": name, "source": now.source.to_string(), "fingerprint": now.fingerprint }));
     }
-    ctx.out.say(&format!("Credential `{name}` is {what}; its fingerprint is now {fingerprint}."));
+    let said = match &now.source {
+        Source::Vault(reference) => format!("its secret is now read from Vault, at {reference}"),
+        Source::Local => {
+            let moved = if matches!(now.before, Some(Source::Vault(_))) { "its secret is now in the store, no longer in Vault; " } else { "" };
+            format!("{moved}its fingerprint is now {}", view::fingerprint(now.fingerprint.as_deref()))
+        }
+    };
+    ctx.out.say(&format!("Credential `{name}` is {what}; {said}."));
+    say_of_vault(ctx, name, &now.source);
     Ok(())
+}
+
+/// Says of a secret in Vault that nobody has seen it yet.
+fn say_of_vault(ctx: &Context, name: &CredentialName, source: &Source) {
+    if matches!(source, Source::Vault(_)) && !ctx.out.json {
+        ctx.out.say(&format!("Nothing was asked of Vault: `keyhatch credential test {name}` or `keyhatch doctor` shows whether it can be read."));
+    }
+}
+
+/// What is in use now, for the audit log.
+fn recorded(now: &InUse) -> String {
+    match &now.fingerprint {
+        Some(fingerprint) => format!("fingerprint {fingerprint}"),
+        None => now.source.to_string(),
+    }
 }

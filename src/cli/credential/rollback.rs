@@ -8,7 +8,8 @@ use crate::credential::CredentialName;
 
 /// Go back to the secret before the last rotation
 ///
-/// The previous secret is kept, sealed, for 24 hours after `keyhatch credential rotate`.
+/// The previous secret, or the place in Vault that it was read from, is kept, sealed, for 24 hours
+/// after `keyhatch credential rotate`. What changed inside Vault is not undone by this.
 ///
 /// Example:
 ///
@@ -23,8 +24,8 @@ pub(crate) struct RollbackArgs {
 pub(super) fn run(ctx: &Context, args: &RollbackArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
     let unlocked = ctx.unlock()?;
-    let fingerprint = unlocked.store.rollback_credential(&name)?;
-    unlocked.changed(Change { event: "credential.rollback", agent: None, credential: Some(&name), detail: format!("fingerprint {fingerprint}") })?;
-    super::say_fingerprint(ctx, &name, &fingerprint, "rolled back")?;
+    let now = unlocked.store.rollback_credential(&name)?;
+    unlocked.changed(Change { event: "credential.rollback", agent: None, credential: Some(&name), detail: super::recorded(&now) })?;
+    super::say_in_use(ctx, &name, &now, "rolled back")?;
     DONE
 }

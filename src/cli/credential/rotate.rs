@@ -3,18 +3,19 @@
 use clap::Args;
 
 use super::ask::Question;
-use crate::cli::context::Unlocked;
-use crate::cli::context::{Change, Context};
+use super::from_vault;
+use crate::cli::context::{Change, Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
-use crate::cli::source::SourceArgs;
-use crate::cli::source::misfit;
-use crate::credential::CredentialName;
-use crate::credential::{Material, Secret};
+use crate::cli::source::{SourceArgs, misfit};
+use crate::credential::{CredentialName, Material, Secret};
+use crate::vault::local::Stored;
 
-/// Replace a credential's secret
+/// Replace a credential's secret, or the place in Vault that it is read from
 ///
 /// The hosts, rules and grants stay. The next request carries the new secret, also inside open
 /// connections. The old one is kept, sealed, for 24 hours: see `keyhatch credential rollback`.
+/// A secret moves into the store when one is given, and to Vault with --vault. What changes inside
+/// Vault needs no command: the new value is in use as soon as it is read.
 /// With --test the origin is asked with the new secret first, and nothing is changed unless it
 /// accepts it.
 ///
@@ -22,6 +23,7 @@ use crate::credential::{Material, Secret};
 ///
 ///   keyhatch credential rotate openrouter < new-key.txt
 ///   keyhatch credential rotate openrouter --test --from-file new-key.txt
+///   keyhatch credential rotate openrouter --vault secret/openrouter#api_key
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct RotateArgs {
@@ -39,27 +41,31 @@ pub(crate) struct RotateArgs {
 
 pub(super) fn run(ctx: &Context, args: &RotateArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
+    args.source.check()?;
     let unlocked = ctx.unlock()?;
     // Nobody types a secret for a credential that is not there.
     unlocked.credential(&name)?;
-    let secret = args.source.read(&format!("New secret of {name}"))?;
+    let value = args.source.read(&format!("New secret of {name}"))?;
     if args.test {
-        try_out(&unlocked, &name, &secret, args.url.as_deref())?;
+        try_out(&unlocked, &name, &value, args.url.as_deref())?;
     }
-    let fingerprint = unlocked.store.rotate_credential(&name, &secret)?;
-    unlocked.changed(Change { event: "credential.rotate", agent: None, credential: Some(&name), detail: format!("fingerprint {fingerprint}") })?;
-    super::say_fingerprint(ctx, &name, &fingerprint, "rotated")?;
+    let now = unlocked.store.rotate_credential(&name, &value)?;
+    unlocked.changed(Change { event: "credential.rotate", agent: None, credential: Some(&name), detail: super::recorded(&now) })?;
+    super::say_in_use(ctx, &name, &now, "rotated")?;
     DONE
 }
 
 /// Asks the origin with the new secret. A credential that is disabled or broken can be tried out like any other: the new
 /// secret is not in the store yet.
-fn try_out(unlocked: &Unlocked, name: &CredentialName, secret: &Secret, url: Option<&str>) -> Result<(), CommandError> {
+fn try_out(unlocked: &Unlocked, name: &CredentialName, value: &Stored, url: Option<&str>) -> Result<(), CommandError> {
     let info = unlocked.credential(name)?;
     let question = Question::new(&info, url)?;
     question.judge(&info)?;
-    let copy = Secret::from_opened(secret.expose());
-    let material = Material::new(&info.entry.terms.presentation, copy).map_err(misfit)?;
+    let secret = match value {
+        Stored::Secret(secret) => Secret::from_opened(secret.expose()),
+        Stored::Reference(reference) => from_vault::read_value(unlocked, reference)?,
+    };
+    let material = Material::new(&info.entry.terms.presentation, secret).map_err(misfit)?;
     let status = question.ask(unlocked, &material)?;
     if status.is_success() {
         return Ok(());

@@ -10,7 +10,7 @@ use crate::credential::CredentialName;
 /// Show one credential: everything but its secret
 ///
 /// The fingerprint is 8 hex digits of an HMAC of the secret under a key of the store: it tells
-/// two secrets apart and says nothing of either.
+/// two secrets apart and says nothing of either. Of a secret in Vault there is none: `-`, or null.
 ///
 /// Examples:
 ///

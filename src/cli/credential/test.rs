@@ -1,14 +1,18 @@
 //! `keyhatch credential test`
 
+use std::sync::Arc;
+
 use clap::Args;
 use http::StatusCode;
 
 use super::ask::{Leave, Question};
-use crate::cli::context::Context;
+use super::from_vault;
+use crate::cli::context::{Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
-use crate::credential::CredentialName;
+use crate::credential::{CredentialName, Material, Source};
+use crate::policy::Permit;
 use crate::vault::local::LocalVault;
-use crate::vault::{CredentialSource as _, Fetched, Sources};
+use crate::vault::{CredentialSource as _, Fetched, Sources, Unavailable};
 
 /// Ask the origin whether it accepts a credential
 ///
@@ -33,7 +37,6 @@ pub(crate) struct TestArgs {
 pub(super) fn run(ctx: &Context, args: &TestArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
     let unlocked = ctx.unlock()?;
-    let state = unlocked.state()?;
     let info = unlocked.credential(&name)?;
     let question = Question::new(&info, args.url.as_deref())?;
     let unavailable = |why: String| CommandError::failed(format!("credential `{name}` cannot be had: {why}")).hint("see `keyhatch credential show`");
@@ -41,14 +44,24 @@ pub(super) fn run(ctx: &Context, args: &TestArgs) -> Outcome {
         Leave::Given(permit) => permit,
         Leave::Unavailable(why) => return Err(unavailable(why)),
     };
-    let sources = Sources::default();
-    sources.replace(LocalVault::new(&unlocked.store).cells(&state));
-    let material = match sources.fetch(&permit) {
-        Fetched::Now(material) => material,
-        Fetched::Later(material) => crate::cli::context::runtime()?.block_on(material),
+    let material = match &info.source {
+        Source::Local => stored(&unlocked, &permit)?.map_err(|e| unavailable(e.to_string()))?,
+        Source::Vault(reference) => {
+            let secret = from_vault::read_value(&unlocked, reference)?;
+            Arc::new(Material::new(&info.entry.terms.presentation, secret).map_err(|e| unavailable(e.to_string()))?)
+        }
     };
-    let status = question.ask(&unlocked, &*material.map_err(|e| unavailable(e.to_string()))?)?;
-    report(ctx, &name, status)
+    report(ctx, &name, question.ask(&unlocked, &material)?)
+}
+
+/// What the store holds, by the same way as a request's.
+fn stored(unlocked: &Unlocked, permit: &Permit) -> Result<Result<Arc<Material>, Unavailable>, CommandError> {
+    let sources = Sources::default();
+    sources.replace(LocalVault::new(&unlocked.store).cells(&unlocked.state()?));
+    match sources.fetch(permit) {
+        Fetched::Now(material) => Ok(material),
+        Fetched::Later(material) => Ok(crate::cli::context::runtime()?.block_on(material)),
+    }
 }
 
 /// Prints the status; anything but success is a failure.

@@ -25,7 +25,8 @@ pub(super) struct CredentialView {
     allow_plaintext: bool,
     agents: Vec<String>,
     enabled: bool,
-    fingerprint: String,
+    /// Null where Vault holds the secret.
+    fingerprint: Option<String>,
     created_at: Option<String>,
     rotated_at: Option<String>,
     last_used_at: Option<String>,
@@ -79,8 +80,13 @@ fn condition(c: &CredentialInfo) -> &'static str {
     }
 }
 
+/// A fingerprint for a person: `-` of a secret that Vault holds.
+pub(super) fn fingerprint(known: Option<&str>) -> &str {
+    known.unwrap_or("-")
+}
+
 /// The head of [`row`].
-pub(super) const HEADS: [&str; 7] = ["NAME", "TYPE", "ALLOWED", "AGENTS", "STATE", "FINGERPRINT", "LAST USED"];
+pub(super) const HEADS: [&str; 8] = ["NAME", "TYPE", "SOURCE", "ALLOWED", "AGENTS", "STATE", "FINGERPRINT", "LAST USED"];
 
 /// A row of `credential list`.
 pub(super) fn row(c: &CredentialInfo) -> Vec<String> {
@@ -92,10 +98,11 @@ pub(super) fn row(c: &CredentialInfo) -> Vec<String> {
     vec![
         c.entry.name.to_string(),
         terms.presentation.kind().to_owned(),
+        c.source.to_string(),
         join(&terms.allowed_domains),
         join(&c.agents),
         condition(c).to_owned(),
-        c.fingerprint.clone(),
+        fingerprint(c.fingerprint.as_deref()).to_owned(),
         used,
     ]
 }
@@ -121,7 +128,7 @@ pub(super) fn details(out: &Output, c: &CredentialInfo) -> Result<(), CommandErr
     lines.push(("agents", if c.agents.is_empty() { "none".to_owned() } else { join(&c.agents) }));
     lines.push(("state", condition(c).to_owned()));
     lines.extend(c.entry.broken.iter().map(|why| ("broken", why.clone())));
-    lines.push(("fingerprint", c.fingerprint.clone()));
+    lines.push(("fingerprint", fingerprint(c.fingerprint.as_deref()).to_owned()));
     lines.push(("created", time_or_never(Some(c.created_at))));
     lines.push(("rotated", time_or_never(c.rotated_at)));
     let status = c.last_origin_status.map(|s| format!(", the origin said {s}")).unwrap_or_default();

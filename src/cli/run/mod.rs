@@ -25,10 +25,11 @@ use child::Ended;
 /// a proxy of its own on a free port for the life of the command. Signals are passed on, and
 /// the exit code is the command's (127: not found, 126: cannot be run, 128+n: ended by signal n).
 ///
-/// The command's environment holds no KEYHATCH_*, VAULT_* and provider variables, and none with
-/// a stored secret in it. That keeps keys from a well-behaved command only: under your own user
-/// it could still read the key file or ask admin.sock as you can. Where that matters, run the
-/// agent under another user or in a container, and give it the output of `keyhatch env`.
+/// The command's environment holds no KEYHATCH_*, VAULT_*, BAO_* and provider variables, and none
+/// with a stored secret in it; a secret that Vault alone holds is not known here. That keeps keys
+/// from a well-behaved command only: under your own user it could still read the key file or ask
+/// admin.sock as you can. Where that matters, run the agent under another user or in a container,
+/// and give it the output of `keyhatch env`.
 ///
 /// Examples:
 ///

@@ -50,7 +50,7 @@ impl LocalStore {
         check().inspect_err(|_| remove_with_log(&partial)).map_err(|e| e.at(to))
     }
 
-    /// Checks everything: SQLite's own structure, every row, and that every secret and item opens.
+    /// Checks everything: SQLite's own structure, every row, and that every secret, reference and item opens.
     ///
     /// # Errors
     /// [`StoreError`] where the check cannot be made at all.
@@ -62,7 +62,7 @@ impl LocalStore {
             let Some(row) = snapshot.rows.get(&meta.id) else { continue };
             let previous = row.previous.as_ref().map(|sealed| (Slot::Previous, sealed));
             for (slot, sealed) in std::iter::once((Slot::Current, &row.sealed)).chain(previous) {
-                if let Err(e) = self.keys.open_secret(meta, slot, sealed) {
+                if let Err(e) = self.keys.open_value(meta, slot, sealed) {
                     faults.push(Fault { what: "credential", name: meta.name.to_string(), why: e.to_string() });
                 }
             }

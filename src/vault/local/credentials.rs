@@ -6,98 +6,80 @@ use super::error::StoreError;
 use super::items::FINGERPRINT_KEY;
 use super::manifest::{CredentialMeta, Previous};
 use super::seal::{Slot, Subject, Usage, fingerprint};
+use super::stored::{InUse, Stored};
 use crate::agent::AgentName;
 use crate::credential::{CredentialId, CredentialName, Material, Secret, Source, Terms};
 
 impl LocalStore {
-    /// Adds a credential, granted to agents that exist, and gives back its fingerprint.
+    /// Adds a credential, granted to agents that exist. Nothing is asked of Vault for a reference.
     ///
     /// # Errors
     /// [`StoreError`]: `Exists`, `NotFound` for an agent, `Unfit` where the secret does not fit the type.
-    pub fn add_credential(
-        &self,
-        name: &CredentialName,
-        terms: Terms,
-        source: Source,
-        secret: &Secret,
-        grants: &[AgentName],
-    ) -> Result<String, StoreError> {
-        check_fit(name, &terms, secret)?;
+    pub fn add_credential(&self, name: &CredentialName, terms: Terms, value: &Stored, grants: &[AgentName]) -> Result<InUse, StoreError> {
+        check_fit(name, &terms, value)?;
         self.change(|draft| {
             if draft.manifest.credential(name).is_some() {
                 return Err(StoreError::Exists { what: "credential", name: name.to_string() });
             }
             let id = CredentialId(crate::random::bytes());
-            let fingerprint = draft.fingerprint(secret)?;
+            let now = draft.described(value, None)?;
             let meta = CredentialMeta {
                 id,
                 name: name.clone(),
                 version: 1,
                 terms,
-                source,
-                fingerprint: fingerprint.clone(),
+                source: now.source.clone(),
+                fingerprint: now.fingerprint.clone(),
                 created_at: draft.now,
                 rotated_at: None,
                 previous: None,
                 digest: [0; 32],
             };
-            draft.put_credential(meta, secret, None)?;
+            draft.put_credential(meta, value, None)?;
             draft.put_usage(&Subject::Credential(id), Usage::default())?;
             for agent in grants {
                 draft.agent(agent)?;
                 draft.put_grant(agent, id)?;
             }
-            Ok(fingerprint)
+            Ok(now)
         })
     }
 
-    /// Gives a credential a new secret; the old one is kept for 24 hours. Mends one whose row is broken.
-    /// Gives back the new fingerprint.
+    /// Gives a credential a new value, and its source with it; the old ones are kept for 24 hours. Mends one whose row
+    /// is broken.
     ///
     /// # Errors
     /// [`StoreError`]: `NotFound`, `Unfit`.
-    pub fn rotate_credential(&self, name: &CredentialName, secret: &Secret) -> Result<String, StoreError> {
+    pub fn rotate_credential(&self, name: &CredentialName, value: &Stored) -> Result<InUse, StoreError> {
         self.change(|draft| {
             let old = draft.credential(name)?;
-            check_fit(name, &old.terms, secret)?;
+            check_fit(name, &old.terms, value)?;
             // Of a broken row nothing is kept: what it holds is not what was sealed.
-            let replaced = draft.open_secret(&old, Slot::Current).ok().flatten();
-            let fingerprint = draft.fingerprint(secret)?;
-            let previous = Previous { version: old.version, fingerprint: old.fingerprint.clone(), replaced_at: draft.now };
-            let meta = CredentialMeta {
-                version: old.version + 1,
-                fingerprint: fingerprint.clone(),
-                rotated_at: Some(draft.now),
-                previous: replaced.is_some().then_some(previous),
-                ..old
-            };
-            draft.put_credential(meta, secret, replaced.as_ref())?;
-            Ok(fingerprint)
+            let replaced = draft.open_value(&old, Slot::Current).ok().flatten();
+            let now = draft.described(value, Some(old.source.clone()))?;
+            let meta = old.replaced_by(&now, draft.now);
+            let meta = CredentialMeta { previous: meta.previous.filter(|_| replaced.is_some()), ..meta };
+            draft.put_credential(meta, value, replaced.as_ref())?;
+            Ok(now)
         })
     }
 
-    /// Changes the secret back to the one before the last rotation, if that was within 24 hours. The two change
-    /// places, so that a second roll-back undoes the first. Gives back the fingerprint now in use.
+    /// Changes value and source back to those before the last rotation, if that was within 24 hours. The two change
+    /// places, so that a second roll-back undoes the first.
     ///
     /// # Errors
     /// [`StoreError`]: `NotFound`, `NoPrevious`, `Broken`.
-    pub fn rollback_credential(&self, name: &CredentialName) -> Result<String, StoreError> {
+    pub fn rollback_credential(&self, name: &CredentialName) -> Result<InUse, StoreError> {
         self.change(|draft| {
             let old = draft.credential(name)?;
-            let replaced = draft.open_secret(&old, Slot::Current)?;
+            let replaced = draft.open_value(&old, Slot::Current)?;
             let (Some(previous), true, Some(replaced)) = (old.previous.clone(), old.has_previous(draft.now), replaced) else {
                 return Err(StoreError::NoPrevious(name.to_string()));
             };
-            let secret = draft.open_secret(&old, Slot::Previous)?.ok_or_else(|| StoreError::NoPrevious(name.to_string()))?;
-            let meta = CredentialMeta {
-                version: old.version + 1,
-                fingerprint: previous.fingerprint.clone(),
-                rotated_at: Some(draft.now),
-                previous: Some(Previous { version: old.version, fingerprint: old.fingerprint.clone(), replaced_at: draft.now }),
-                ..old
-            };
-            draft.put_credential(meta, &secret, Some(&replaced))?;
-            Ok(previous.fingerprint)
+            let value = draft.open_value(&old, Slot::Previous)?.ok_or_else(|| StoreError::NoPrevious(name.to_string()))?;
+            let now = InUse { before: Some(old.source.clone()), source: previous.source, fingerprint: previous.fingerprint };
+            draft.put_credential(old.replaced_by(&now, draft.now), &value, Some(&replaced))?;
+            Ok(now)
         })
     }
 
@@ -111,8 +93,8 @@ impl LocalStore {
             if old.terms.enabled == enabled {
                 return Ok(false);
             }
-            let current = draft.open_secret(&old, Slot::Current)?.expect("a row has a current value");
-            let previous = draft.open_secret(&old, Slot::Previous)?;
+            let current = draft.open_value(&old, Slot::Current)?.expect("a row has a current value");
+            let previous = draft.open_value(&old, Slot::Previous)?;
             let meta = CredentialMeta { version: old.version + 1, terms: Terms { enabled, ..old.terms.clone() }, ..old };
             draft.put_credential(meta, &current, previous.as_ref())?;
             Ok(true)
@@ -149,15 +131,39 @@ impl LocalStore {
     }
 }
 
-impl Draft<'_, '_> {
-    fn fingerprint(&self, secret: &Secret) -> Result<String, StoreError> {
-        let key = self.item(FINGERPRINT_KEY)?;
-        let made = key.and_then(|key| fingerprint(&key, secret));
-        made.ok_or_else(|| StoreError::damaged(self.tx.path(), "its fingerprint key is missing"))
+impl CredentialMeta {
+    /// The next version, which uses something else; what was used is the previous value.
+    fn replaced_by(self, now: &InUse, at: i64) -> Self {
+        let previous = Previous { version: self.version, source: self.source, fingerprint: self.fingerprint, replaced_at: at };
+        Self {
+            version: self.version + 1,
+            source: now.source.clone(),
+            fingerprint: now.fingerprint.clone(),
+            rotated_at: Some(at),
+            previous: Some(previous),
+            ..self
+        }
     }
 }
 
-fn check_fit(name: &CredentialName, terms: &Terms, secret: &Secret) -> Result<(), StoreError> {
+impl Draft<'_, '_> {
+    /// The source of a value, and the fingerprint of a secret. A reference gets none: it would be that of a place, not of
+    /// what lies there.
+    fn described(&self, value: &Stored, before: Option<Source>) -> Result<InUse, StoreError> {
+        let fingerprint = match value {
+            Stored::Reference(_) => None,
+            Stored::Secret(secret) => {
+                let made = self.item(FINGERPRINT_KEY)?.and_then(|key| fingerprint(&key, secret));
+                Some(made.ok_or_else(|| StoreError::damaged(self.tx.path(), "its fingerprint key is missing"))?)
+            }
+        };
+        Ok(InUse { before, source: value.source(), fingerprint })
+    }
+}
+
+/// Whether a secret fits its type. Of what lies in Vault that is seen when it is read.
+fn check_fit(name: &CredentialName, terms: &Terms, value: &Stored) -> Result<(), StoreError> {
+    let Stored::Secret(secret) = value else { return Ok(()) };
     let copy = Secret::from_opened(secret.expose());
     Material::new(&terms.presentation, copy).map(drop).map_err(|why| StoreError::Unfit { name: name.to_string(), why })
 }

@@ -5,6 +5,7 @@ use super::manifest::{AgentMeta, CredentialMeta, GrantMeta, Manifest};
 use super::manifest_row;
 use super::seal::{ITEM_PREFIX, Keys, MANIFEST, Slot, Subject, Usage, credential_row, digest};
 use super::snapshot::Snapshot;
+use super::stored::Stored;
 use crate::agent::{AgentName, TokenDigest};
 use crate::credential::{CredentialId, CredentialName, Secret};
 use crate::store::{Field, Table, Transaction};
@@ -45,22 +46,24 @@ impl<'t, 'c> Draft<'t, 'c> {
     }
 
     /// Opens a value of a credential whose row is sound.
-    pub(super) fn open_secret(&self, meta: &CredentialMeta, slot: Slot) -> Result<Option<Secret>, StoreError> {
+    pub(super) fn open_value(&self, meta: &CredentialMeta, slot: Slot) -> Result<Option<Stored>, StoreError> {
         let broken = |why: String| StoreError::Broken { what: "credential", name: meta.name.to_string(), why };
         let row = self.before.as_ref().and_then(|b| b.rows.get(&meta.id));
-        let row = row.ok_or_else(|| broken("its row is not as it was sealed; give its secret anew with `keyhatch credential rotate`".to_owned()))?;
+        let row = row.ok_or_else(|| {
+            broken("its row is not as it was sealed; give its secret or its place in Vault anew with `keyhatch credential rotate`".to_owned())
+        })?;
         let sealed = match slot {
             Slot::Current => Some(&row.sealed),
             Slot::Previous => row.previous.as_ref(),
         };
-        sealed.map(|sealed| self.keys.open_secret(meta, slot, sealed).map_err(|e| broken(e.to_string()))).transpose()
+        sealed.map(|sealed| self.keys.open_value(meta, slot, sealed).map_err(|e| broken(e.to_string()))).transpose()
     }
 
-    /// Writes a credential's row in the stead of every row with its id or name, and its entry. The secrets are
+    /// Writes a credential's row in the stead of every row with its id or name, and its entry. The values are
     /// sealed with what `meta` says.
-    pub(super) fn put_credential(&mut self, mut meta: CredentialMeta, current: &Secret, previous: Option<&Secret>) -> Result<(), StoreError> {
-        let sealed = self.keys.seal_secret(&meta, Slot::Current, current);
-        let previous = previous.filter(|_| meta.previous.is_some()).map(|secret| self.keys.seal_secret(&meta, Slot::Previous, secret));
+    pub(super) fn put_credential(&mut self, mut meta: CredentialMeta, current: &Stored, previous: Option<&Stored>) -> Result<(), StoreError> {
+        let sealed = self.keys.seal_value(&meta, Slot::Current, current);
+        let previous = previous.filter(|_| meta.previous.is_some()).map(|value| self.keys.seal_value(&meta, Slot::Previous, value));
         let row = credential_row(&meta, &sealed, previous.as_deref());
         meta.digest = digest(Table::Credentials, &row);
         self.delete_credential_rows(meta.id, &meta.name)?;
@@ -131,7 +134,7 @@ impl<'t, 'c> Draft<'t, 'c> {
         let expired = |m: &&CredentialMeta| m.previous.is_some() && !m.has_previous(now) && self.before.as_ref().is_some_and(|b| unchanged(m, b));
         let metas: Vec<CredentialMeta> = self.manifest.credentials.iter().filter(expired).cloned().collect();
         for meta in &metas {
-            if let Some(current) = self.open_secret(meta, Slot::Current)? {
+            if let Some(current) = self.open_value(meta, Slot::Current)? {
                 self.put_credential(CredentialMeta { previous: None, ..meta.clone() }, &current, None)?;
             }
         }

@@ -30,19 +30,22 @@ pub(super) struct CredentialMeta {
     pub(super) version: u64,
     pub(super) terms: Terms,
     pub(super) source: Source,
-    pub(super) fingerprint: String,
+    /// Of a secret that the store holds; a reference into Vault has none.
+    pub(super) fingerprint: Option<String>,
     pub(super) created_at: i64,
     pub(super) rotated_at: Option<i64>,
     pub(super) previous: Option<Previous>,
     pub(super) digest: Digest,
 }
 
-/// The value before the last rotation.
+/// The value before the last rotation: a secret or a reference, whatever the present one is.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Previous {
     /// The version it is sealed as.
     pub(super) version: u64,
-    pub(super) fingerprint: String,
+    /// And the source.
+    pub(super) source: Source,
+    pub(super) fingerprint: Option<String>,
     pub(super) replaced_at: i64,
 }
 
@@ -91,9 +94,9 @@ impl Manifest {
         out.list(&self.credentials, |e, c| {
             e.bytes(&c.id.0).text(c.name.as_str()).number(c.version);
             terms::encode(e, &c.terms);
-            e.text(&terms::encode_source(&c.source)).text(&c.fingerprint).signed(c.created_at);
+            encode_origin(e, &c.source, c.fingerprint.as_deref()).signed(c.created_at);
             e.option(c.rotated_at, |e, at| e.signed(at));
-            e.option(c.previous.as_ref(), |e, p| e.number(p.version).text(&p.fingerprint).signed(p.replaced_at));
+            e.option(c.previous.as_ref(), |e, p| encode_origin(e.number(p.version), &p.source, p.fingerprint.as_deref()).signed(p.replaced_at));
             e.bytes(&c.digest)
         });
         out.list(&self.agents, |e, a| e.text(a.name.as_str()).number(a.generation).signed(a.created_at).bytes(&a.digest));
@@ -121,17 +124,38 @@ fn agent_name(from: &mut Decoder<'_>) -> Result<AgentName, DecodeError> {
     AgentName::parse(from.text()?).map_err(|_| DecodeError)
 }
 
+fn encode_origin<'e>(out: &'e mut Encoder, source: &Source, fingerprint: Option<&str>) -> &'e mut Encoder {
+    out.text(&terms::encode_source(source)).option(fingerprint, |e, text| e.text(text))
+}
+
+/// A source, and the fingerprint that a secret of the store has and a reference has not.
+fn decode_origin(from: &mut Decoder<'_>) -> Result<(Source, Option<String>), DecodeError> {
+    let source = terms::decode_source(from.text()?)?;
+    let fingerprint = from.option(|d| d.text().map(str::to_owned))?;
+    if fingerprint.is_some() == (source == Source::Local) { Ok((source, fingerprint)) } else { Err(DecodeError) }
+}
+
+fn decode_previous(from: &mut Decoder<'_>) -> Result<Previous, DecodeError> {
+    let version = from.number()?;
+    let (source, fingerprint) = decode_origin(from)?;
+    Ok(Previous { version, source, fingerprint, replaced_at: from.signed()? })
+}
+
 fn decode_credential(from: &mut Decoder<'_>) -> Result<CredentialMeta, DecodeError> {
+    let id = CredentialId(from.array()?);
+    let name = CredentialName::parse(from.text()?).map_err(|_| DecodeError)?;
+    let (version, terms) = (from.number()?, terms::decode(from)?);
+    let (source, fingerprint) = decode_origin(from)?;
     Ok(CredentialMeta {
-        id: CredentialId(from.array()?),
-        name: CredentialName::parse(from.text()?).map_err(|_| DecodeError)?,
-        version: from.number()?,
-        terms: terms::decode(from)?,
-        source: terms::decode_source(from.text()?)?,
-        fingerprint: from.text()?.to_owned(),
+        id,
+        name,
+        version,
+        terms,
+        source,
+        fingerprint,
         created_at: from.signed()?,
         rotated_at: from.option(Decoder::signed)?,
-        previous: from.option(|d| Ok(Previous { version: d.number()?, fingerprint: d.text()?.to_owned(), replaced_at: d.signed()? }))?,
+        previous: from.option(decode_previous)?,
         digest: from.array()?,
     })
 }

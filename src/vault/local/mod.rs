@@ -16,6 +16,7 @@ mod search;
 mod snapshot;
 mod source;
 mod state;
+mod stored;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use items::UsageBatch;
 pub use snapshot::Fault;
 pub use source::LocalVault;
 pub use state::{AgentInfo, CredentialInfo, KEEP_PREVIOUS, StoreState};
+pub use stored::{InUse, Stored};
 pub use terms::digest as terms_digest;
 
 use std::path::{Path, PathBuf};

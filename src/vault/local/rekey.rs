@@ -56,8 +56,8 @@ fn reseal(tx: &Transaction<'_>, old: &Keys, new: &Keys, before: Snapshot, now: i
     let (usage, tokens, checkpoint) = (before.usage.clone(), before.tokens.clone(), before.checkpoint.unwrap_or_default());
     let reader = Draft::over(tx, old, before, now);
     for meta in &manifest.credentials {
-        let current = reader.open_secret(meta, Slot::Current)?.expect("a row has a current value");
-        opened.push((meta, current, reader.open_secret(meta, Slot::Previous)?));
+        let current = reader.open_value(meta, Slot::Current)?.expect("a row has a current value");
+        opened.push((meta, current, reader.open_value(meta, Slot::Previous)?));
     }
     for table in Table::ALL {
         tx.delete(table, &[])?;

@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::manifest::{CredentialMeta, Digest, Manifest, associated};
+use super::stored::Stored;
 use super::terms;
 use crate::agent::{AgentName, TokenDigest};
 use crate::credential::{CredentialId, Secret, Source, Terms};
@@ -46,6 +47,17 @@ pub(super) struct Usage {
     pub(super) status: Option<u16>,
 }
 
+/// Why a sealed value is not what the manifest says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    /// It does not open.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// It opens, and is not the reference that the manifest names. Its text is not shown: it may be a secret.
+    #[error("what is sealed is not the reference into Vault that the store's record names")]
+    OtherReference,
+}
+
 impl Subject {
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -76,18 +88,29 @@ impl Keys {
         seal(&self.dek, crate::random::bytes(), associated, plain)
     }
 
-    pub(super) fn seal_secret(&self, meta: &CredentialMeta, slot: Slot, secret: &Secret) -> Vec<u8> {
-        self.seal(&associated_with(meta.id, version(meta, slot), &meta.source, &meta.terms, slot), secret.expose())
+    /// Seals a value of a credential: a reference as its text, in the place of the secret. The source is authenticated
+    /// with it, so that neither opens as the other.
+    pub(super) fn seal_value(&self, meta: &CredentialMeta, slot: Slot, value: &Stored) -> Vec<u8> {
+        let associated = associated_of(meta, slot);
+        match value {
+            Stored::Secret(secret) => self.seal(&associated, secret.expose()),
+            Stored::Reference(reference) => self.seal(&associated, reference.to_string().as_bytes()),
+        }
     }
 
-    pub(super) fn open_secret(&self, meta: &CredentialMeta, slot: Slot, sealed: &[u8]) -> Result<Secret, SealError> {
-        let plain = open(&self.dek, &associated_with(meta.id, version(meta, slot), &meta.source, &meta.terms, slot), sealed)?;
-        Ok(Secret::from_opened(&plain))
+    /// Opens a value of a credential. What it is, `meta` says; a sealed reference must be the one that stands there.
+    pub(super) fn open_value(&self, meta: &CredentialMeta, slot: Slot, sealed: &[u8]) -> Result<Stored, ValueError> {
+        let plain = open(&self.dek, &associated_of(meta, slot), sealed)?;
+        match origin(meta, slot).1 {
+            Source::Local => Ok(Stored::Secret(Secret::from_opened(&plain))),
+            Source::Vault(reference) if reference.to_string().as_bytes() == plain.as_slice() => Ok(Stored::Reference(reference.clone())),
+            Source::Vault(_) => Err(ValueError::OtherReference),
+        }
     }
 
-    /// The same for the current value, from what the roster knows.
-    pub(super) fn open_current(&self, id: CredentialId, version: u64, source: &Source, terms: &Terms, sealed: &[u8]) -> Result<Secret, SealError> {
-        open(&self.dek, &associated_with(id, version, source, terms, Slot::Current), sealed).map(|plain| Secret::from_opened(&plain))
+    /// Opens the current secret of a credential whose source is the store, from what the roster knows.
+    pub(super) fn open_current(&self, id: CredentialId, version: u64, terms: &Terms, sealed: &[u8]) -> Result<Secret, SealError> {
+        open(&self.dek, &associated_with(id, version, &Source::Local, terms, Slot::Current), sealed).map(|plain| Secret::from_opened(&plain))
     }
 
     pub(super) fn seal_manifest(&self, manifest: &Manifest) -> Vec<u8> {
@@ -156,7 +179,7 @@ pub(super) fn credential_row(meta: &CredentialMeta, sealed: &[u8], previous: Opt
     row.extend([
         // The place in Vault stands in the manifest and in the seal, not in the clear.
         Field::text(meta.source.kind()),
-        Field::text(&meta.fingerprint),
+        Field::text(meta.fingerprint.as_deref().unwrap_or_default()),
         Field::Int(meta.created_at),
         meta.rotated_at.map_or(Field::Null, Field::Int),
         Field::blob(sealed),
@@ -176,11 +199,17 @@ pub(super) fn fingerprint(key: &Secret, secret: &Secret) -> Option<String> {
     Some(Key::from_bytes(*key).mac(secret.expose())[..4].iter().map(|b| format!("{b:02x}")).collect())
 }
 
-fn version(meta: &CredentialMeta, slot: Slot) -> u64 {
+/// The version and the source of a value.
+fn origin(meta: &CredentialMeta, slot: Slot) -> (u64, &Source) {
     match (slot, &meta.previous) {
-        (Slot::Previous, Some(previous)) => previous.version,
-        _ => meta.version,
+        (Slot::Previous, Some(previous)) => (previous.version, &previous.source),
+        _ => (meta.version, &meta.source),
     }
+}
+
+fn associated_of(meta: &CredentialMeta, slot: Slot) -> Vec<u8> {
+    let (version, source) = origin(meta, slot);
+    associated_with(meta.id, version, source, &meta.terms, slot)
 }
 
 fn associated_with(id: CredentialId, version: u64, source: &Source, terms: &Terms, slot: Slot) -> Vec<u8> {
@@ -206,7 +235,7 @@ fn row_bytes(table: Table, row: &[Field]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::super::manifest::Previous;
-    use super::super::tests::{agent, credential, key, secret, terms, token};
+    use super::super::tests::{PLACE, agent, credential, key, reference, secret, stored, terms, token};
     use super::*;
 
     fn keys() -> Keys {
@@ -222,10 +251,10 @@ mod tests {
             version: 3,
             terms: terms("*.openrouter.ai"),
             source: Source::Local,
-            fingerprint: String::new(),
+            fingerprint: Some(String::new()),
             created_at: 0,
             rotated_at: None,
-            previous: Some(Previous { version: 2, fingerprint: String::new(), replaced_at: 0 }),
+            previous: Some(Previous { version: 2, source: Source::Local, fingerprint: Some(String::new()), replaced_at: 0 }),
             digest: [0; 32],
         }
     }
@@ -234,8 +263,8 @@ mod tests {
     #[test]
     fn a_sealed_secret_opens_under_its_own_terms_only() {
         let keys = keys();
-        let sealed = keys.seal_secret(&meta(), Slot::Current, &secret("sk-or-v1-test"));
-        let opens = |meta: &CredentialMeta, slot| keys.open_secret(meta, slot, &sealed).is_ok();
+        let sealed = keys.seal_value(&meta(), Slot::Current, &stored("sk-or-v1-test"));
+        let opens = |meta: &CredentialMeta, slot| keys.open_value(meta, slot, &sealed).is_ok();
         assert!(opens(&meta(), Slot::Current));
         assert!(!opens(&meta(), Slot::Previous));
         assert!(!opens(&CredentialMeta { version: 4, ..meta() }, Slot::Current));
@@ -244,6 +273,40 @@ mod tests {
         assert!(!opens(&CredentialMeta { terms: Terms { enabled: false, ..terms("*.openrouter.ai") }, ..meta() }, Slot::Current));
         let previous = CredentialMeta { version: 2, ..meta() };
         assert!(!opens(&previous, Slot::Previous), "a current value is no previous one of the same version");
+    }
+
+    /// Neither may a secret go to Vault as a path, nor a path to an origin as a secret.
+    #[test]
+    fn a_secret_is_no_reference_and_a_reference_no_secret() {
+        let keys = keys();
+        let in_vault = |place: &str| CredentialMeta { source: reference(place).source(), fingerprint: None, ..meta() };
+        let opened = |as_meta: &CredentialMeta, sealed: &[u8]| match keys.open_value(as_meta, Slot::Current, sealed) {
+            Ok(Stored::Secret(_)) => Ok("a secret".to_owned()),
+            Ok(Stored::Reference(reference)) => Ok(reference.to_string()),
+            Err(e) => Err(e),
+        };
+        let (sealed_secret, sealed_reference) =
+            (keys.seal_value(&meta(), Slot::Current, &stored(PLACE)), keys.seal_value(&in_vault(PLACE), Slot::Current, &reference(PLACE)));
+        assert_eq!(opened(&in_vault(PLACE), &sealed_reference).as_deref(), Ok(PLACE));
+        assert!(matches!(opened(&in_vault(PLACE), &sealed_secret), Err(ValueError::Sealed(_))), "though it is the same text");
+        assert!(matches!(opened(&meta(), &sealed_reference), Err(ValueError::Sealed(_))));
+        assert!(matches!(opened(&in_vault("secret/other#api_key"), &sealed_reference), Err(ValueError::Sealed(_))));
+        assert!(keys.open_current(meta().id, 3, &meta().terms, &sealed_secret).is_ok());
+        assert!(keys.open_current(meta().id, 3, &meta().terms, &sealed_reference).is_err());
+        // Sealed under the right name, and another text: only who can unlock the store could make it.
+        let other = keys.seal_value(&in_vault(PLACE), Slot::Current, &stored("sk-or-v1-test-0001"));
+        assert_eq!(opened(&in_vault(PLACE), &other), Err(ValueError::OtherReference));
+        assert!(!ValueError::OtherReference.to_string().contains("sk-or"));
+    }
+
+    #[test]
+    fn a_previous_value_has_its_own_source() {
+        let keys = keys();
+        let previous = Previous { version: 2, source: reference(PLACE).source(), fingerprint: None, replaced_at: 0 };
+        let moved = CredentialMeta { previous: Some(previous), ..meta() };
+        let sealed = keys.seal_value(&moved, Slot::Previous, &reference(PLACE));
+        assert!(matches!(keys.open_value(&moved, Slot::Previous, &sealed), Ok(Stored::Reference(_))));
+        assert!(keys.open_value(&meta(), Slot::Previous, &sealed).is_err(), "with the source of another");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::LocalStore;
 use super::error::StoreError;
 use super::seal::Slot;
+use super::stored::Stored;
 use crate::credential::Secret;
 
 impl LocalStore {
     /// Which of these texts hold a stored secret, a previous one too. A short secret counts only where it is the
-    /// whole text: as a part it would be found nearly everywhere.
+    /// whole text: as a part it would be found nearly everywhere. A secret in Vault is not here to be looked for.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read; a row that does not open is passed over.
@@ -18,7 +19,7 @@ impl LocalStore {
             let Some(row) = snapshot.rows.get(&meta.id) else { continue };
             let previous = row.previous.as_ref().map(|sealed| (Slot::Previous, sealed));
             for (slot, sealed) in std::iter::once((Slot::Current, &row.sealed)).chain(previous) {
-                let Ok(secret) = self.keys.open_secret(meta, slot, sealed) else { continue };
+                let Ok(Stored::Secret(secret)) = self.keys.open_value(meta, slot, sealed) else { continue };
                 for (text, found) in texts.iter().zip(&mut found) {
                     *found |= holds(text, &secret);
                 }

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::error::StoreError;
-use super::manifest::{Digest, Manifest};
-use super::seal::{CHECKPOINT, ITEM_PREFIX, KEY_RECORD, Keys, MANIFEST, Subject, Usage, digest};
+use super::manifest::{CredentialMeta, Digest, Manifest};
+use super::seal::{CHECKPOINT, ITEM_PREFIX, KEY_RECORD, Keys, MANIFEST, Slot, Subject, Usage, digest};
 use crate::agent::{AgentName, TokenDigest};
-use crate::credential::CredentialId;
+use crate::credential::{CredentialId, Source};
 use crate::store::{DatabaseError, Field, Row, Table, Transaction};
 
 /// A part of the store that is not what was sealed.
@@ -160,7 +160,7 @@ pub(super) fn read(tx: &Transaction<'_>, keys: &Keys) -> Result<Snapshot, StoreE
         unreadable: false,
     };
     out.read_meta(keys, meta);
-    out.read_credentials(tx);
+    out.read_credentials(tx, keys);
     out.read_agents(tx, keys);
     out.read_grants(tx, keys);
     out.read_usage(tx, keys);
@@ -188,6 +188,15 @@ fn read_manifest(tx: &Transaction<'_>, keys: &Keys, meta: &mut Unclaimed) -> Res
     Ok(manifest)
 }
 
+fn credential_fault(meta: &CredentialMeta, what: &str) -> Fault {
+    let name = meta.name.to_string();
+    let mend = match meta.source {
+        Source::Local => format!("`keyhatch credential rotate {name}` takes its secret anew"),
+        Source::Vault(_) => format!("`keyhatch credential rotate {name} --vault MOUNT/PATH#FIELD` takes its place in Vault anew"),
+    };
+    Fault { what: "credential", why: format!("{what}; its requests are refused; {mend}"), name }
+}
+
 impl Snapshot {
     fn fault(&mut self, what: &'static str, name: impl Into<String>, why: impl Into<String>) {
         self.faults.push(Fault { what, name: name.into(), why: why.into() });
@@ -213,26 +222,29 @@ impl Snapshot {
         meta.report_rest("item", &["name"], &mut self.faults, &mut self.foreign);
     }
 
-    fn read_credentials(&mut self, tx: &Transaction<'_>) {
+    fn read_credentials(&mut self, tx: &Transaction<'_>, keys: &Keys) {
         let table = Table::Credentials;
         let mut rows = Unclaimed::scan(tx, table, &mut self.faults);
         let (id, name, version) = (table.column("id"), table.column("name"), table.column("version"));
         let (sealed, previous) = (table.column("sealed"), table.column("previous"));
         let mut missing = Vec::new();
         for meta in &self.manifest.credentials {
-            match rows.claim(&meta.digest) {
-                Some(row) => {
-                    let part = |at: usize| row[at].as_blob().map(<[u8]>::to_vec);
-                    self.rows.insert(meta.id, SealedRow { sealed: part(sealed).unwrap_or_default(), previous: part(previous) });
-                }
-                None => missing.push((meta.id, meta.name.to_string(), meta.version)),
+            let Some(row) = rows.claim(&meta.digest) else {
+                missing.push(meta);
+                continue;
+            };
+            let part = |at: usize| row[at].as_blob().map(<[u8]>::to_vec);
+            let row = SealedRow { sealed: part(sealed).unwrap_or_default(), previous: part(previous) };
+            // A secret is opened at its first use. A reference is acted on without one, so it is held against its seal here.
+            match matches!(meta.source, Source::Vault(_)).then(|| keys.open_value(meta, Slot::Current, &row.sealed)) {
+                Some(Err(why)) => self.faults.push(credential_fault(meta, &why.to_string())),
+                Some(Ok(_)) | None => drop(self.rows.insert(meta.id, row)),
             }
         }
-        for (own, called, at) in missing {
-            let fits = |row: &Row| row[id] == Field::blob(&own.0) || row[name] == Field::text(&called);
-            let fate = rows.fate(fits, |row| row[version].as_int().is_some_and(|v| v.cast_unsigned() < at));
-            let mend = format!("its requests are refused; `keyhatch credential rotate {called}` takes its secret anew");
-            self.fault("credential", called, format!("{fate}; {mend}"));
+        for meta in missing {
+            let fits = |row: &Row| row[id] == Field::blob(&meta.id.0) || row[name] == Field::text(meta.name.as_str());
+            let fate = rows.fate(fits, |row| row[version].as_int().is_some_and(|v| v.cast_unsigned() < meta.version));
+            self.faults.push(credential_fault(meta, fate));
         }
         rows.report_rest("credential", &["name"], &mut self.faults, &mut self.foreign);
     }

@@ -18,7 +18,6 @@ pub struct LocalVault {
 struct Cell {
     id: CredentialId,
     version: u64,
-    source: Source,
     terms: Terms,
     sealed: Option<Vec<u8>>,
     broken: Option<String>,
@@ -33,7 +32,8 @@ impl LocalVault {
         Self { keys: Arc::clone(&store.keys), known: Mutex::default() }
     }
 
-    /// The cells of a state. Versions that stay keep what was opened; of the others the plaintext is wiped when the
+    /// The cells of a state: of every credential whose secret the store holds, and of every broken one, wherever its secret
+    /// is, so that its requests are refused. A sound one in Vault has none here. Versions that stay keep what was opened; of the others the plaintext is wiped when the
     /// last request that uses it ends.
     pub fn cells(&self, state: &StoreState) -> Cells {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +56,6 @@ impl Cell {
         Self {
             id: entry.id,
             version: entry.version,
-            source: info.source.clone(),
             terms: entry.terms.clone(),
             sealed,
             broken: entry.broken.clone(),
@@ -74,7 +73,7 @@ impl Cell {
             return Err(Unavailable::new("disabled", "the credential is disabled"));
         }
         let sealed = self.sealed.as_ref().ok_or_else(|| closed("its row is missing".to_owned()))?;
-        let secret = self.keys.open_current(self.id, self.version, &self.source, &self.terms, sealed).map_err(|e| closed(e.to_string()))?;
+        let secret = self.keys.open_current(self.id, self.version, &self.terms, sealed).map_err(|e| closed(e.to_string()))?;
         Material::new(&self.terms.presentation, secret).map(Arc::new).map_err(|e| closed(e.to_string()))
     }
 }

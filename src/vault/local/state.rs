@@ -26,7 +26,7 @@ pub struct StoreState {
     pub faults: Vec<Fault>,
     /// Goes up with every change but those of usage and the audit checkpoint.
     pub counter: u64,
-    /// The sealed secrets of the sound rows.
+    /// The sealed values of the sound rows.
     pub(super) sealed: HashMap<CredentialId, Vec<u8>>,
 }
 
@@ -37,8 +37,8 @@ pub struct CredentialInfo {
     pub entry: CredentialEntry,
     /// Where its secret comes from.
     pub source: Source,
-    /// 8 hex digits of an HMAC of the secret under a key of the store.
-    pub fingerprint: String,
+    /// 8 hex digits of an HMAC of the secret under a key of the store; `None` where Vault holds the secret.
+    pub fingerprint: Option<String>,
     /// The agents that may use it, by name.
     pub agents: Vec<AgentName>,
     /// When it was added.

@@ -57,7 +57,8 @@ pub(super) fn encode_source(source: &Source) -> String {
 }
 
 pub(super) fn decode_source(text: &str) -> Result<Source, DecodeError> {
-    Source::parse(text).ok_or(DecodeError)
+    // One text for each source: what would be written otherwise is not what was sealed.
+    Source::parse(text).filter(|source| source.to_string() == text).ok_or(DecodeError)
 }
 
 /// The columns from `type` to `enabled`.

@@ -51,16 +51,18 @@ fn ciphertexts_and_whole_rows_cannot_be_swapped() {
     let swap = |column: &str| {
         format!(
             "CREATE TEMP TABLE t AS SELECT name, {column} AS v FROM credentials;
-             UPDATE credentials SET {column} = (SELECT v FROM t WHERE t.name <> credentials.name)"
+             UPDATE credentials SET {column} = COALESCE((SELECT v FROM t WHERE t.name > credentials.name ORDER BY name LIMIT 1),
+               (SELECT v FROM t ORDER BY name LIMIT 1))"
         )
     };
     for column in ["sealed", "id", "name", "allowed_domains", "version"] {
         let fixture = Fixture::new();
         fixture.sql(&swap(column));
         let (faults, state, vault) = after(&fixture);
-        assert!(faults.contains(&"credential alpha".to_owned()) && faults.contains(&"credential beta".to_owned()), "{column}: {faults:?}");
-        refused(&state, &vault, "alpha", "*.openrouter.ai");
-        refused(&state, &vault, "beta", "api.example.com");
+        for (name, domain) in [("alpha", "*.openrouter.ai"), ("beta", "api.example.com"), ("vaulted", "v.example.com")] {
+            assert!(faults.contains(&format!("credential {name}")), "{column}: {faults:?}");
+            refused(&state, &vault, name, domain);
+        }
     }
     let fixture = Fixture::new();
     fixture.sql("UPDATE credentials SET sealed = previous WHERE name = 'alpha'");
@@ -75,10 +77,10 @@ fn ciphertexts_and_whole_rows_cannot_be_swapped() {
 #[test]
 fn a_deleted_row_shows() {
     for (table, expected) in [
-        ("credentials", &["credential alpha", "credential beta"][..]),
+        ("credentials", &["credential alpha", "credential beta", "credential vaulted"][..]),
         ("agents", &["agent ci", "agent default"]),
-        ("grants", &["grant ci alpha", "grant default alpha", "grant default beta"]),
-        ("usage", &["usage alpha", "usage beta", "usage ci", "usage default"]),
+        ("grants", &["grant ci alpha", "grant ci vaulted", "grant default alpha", "grant default beta"]),
+        ("usage", &["usage alpha", "usage beta", "usage ci", "usage default", "usage vaulted"]),
     ] {
         let fixture = Fixture::new();
         let grants = fixture.open().load().expect("loads").roster.grants;
@@ -86,7 +88,7 @@ fn a_deleted_row_shows() {
         let (faults, state, vault) = after(&fixture);
         assert_eq!(faults, expected);
         assert_eq!(state.roster.grants, grants, "a grant whose row is gone does not turn a request into a bare one");
-        assert_eq!(state.roster.credentials.len(), 2);
+        assert_eq!(state.roster.credentials.len(), 3);
         if table == "credentials" {
             refused(&state, &vault, "alpha", "*.openrouter.ai");
         } else {
@@ -123,7 +125,7 @@ fn the_frame_of_the_store_is_an_error_of_the_whole() {
 fn an_older_credential_shows() {
     let fixture = Fixture::new();
     fixture.keep("credentials");
-    fixture.open().rotate_credential(&credential("alpha"), &secret("sk-or-v1-test-new-new-new-new")).expect("rotated");
+    fixture.open().rotate_credential(&credential("alpha"), &stored("sk-or-v1-test-new-new-new-new")).expect("rotated");
     fixture.open().set_enabled(&credential("beta"), false).expect("disabled");
     fixture.put_back("credentials", "true");
     let (faults, state, vault) = after(&fixture);
@@ -150,6 +152,7 @@ fn an_older_agent_shows_and_its_token_is_dead() {
 #[test]
 fn an_older_grant_is_not_given_back() {
     let fixture = Fixture::new();
+    let alpha = fixture.open().load().expect("loads").credentials[0].entry.id;
     fixture.keep("grants");
     fixture.keep("meta");
     fixture.open().revoke(&agent("ci"), &credential("alpha")).expect("revoked");
@@ -157,12 +160,12 @@ fn an_older_grant_is_not_given_back() {
     let (faults, state, _) = after(&fixture);
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("grant ci "), "{faults:?}");
-    assert!(state.roster.grants.iter().all(|(agent, _)| agent.as_str() == "default"));
+    assert!(state.roster.grants.iter().all(|(agent, id)| agent.as_str() == "default" || *id != alpha));
     // The old manifest beside the new one changes nothing.
     fixture.sql("INSERT INTO meta SELECT * FROM kept_meta WHERE name = 'manifest'");
     let (faults, state, _) = after(&fixture);
     assert!(faults.contains(&"item manifest".to_owned()), "{faults:?}");
-    assert!(state.roster.grants.iter().all(|(agent, _)| agent.as_str() == "default"));
+    assert!(state.roster.grants.iter().all(|(agent, id)| agent.as_str() == "default" || *id != alpha));
 }
 
 #[test]
@@ -194,8 +197,8 @@ fn an_added_row_is_ignored_and_goes_with_the_next_change() {
     for what in ["credential evil", "agent evil", "item item/evil"] {
         assert!(faults.contains(&what.to_owned()), "{what}: {faults:?}");
     }
-    assert_eq!(faults.iter().filter(|f| f.starts_with("grant evil")).count(), 3);
-    assert!(state.roster.credentials.len() == 2 && state.roster.agents.len() == 2 && state.roster.grants.len() == 3);
+    assert_eq!(faults.iter().filter(|f| f.starts_with("grant evil")).count(), 4);
+    assert!(state.roster.credentials.len() == 3 && state.roster.agents.len() == 2 && state.roster.grants.len() == 4);
     works(&state, &vault, "alpha", SECRET_A);
     fixture.open().grant(&agent("ci"), &credential("beta")).expect("granted");
     assert_eq!(after(&fixture).0, Vec::<String>::new());
@@ -206,7 +209,7 @@ fn usage_is_authentic_or_named() {
     let fixture = Fixture::new();
     fixture.sql("UPDATE usage SET last_used_at = 1700000000, last_status = 200 WHERE kind = 'credential'");
     let (faults, state, _) = after(&fixture);
-    assert_eq!(faults, ["usage alpha", "usage beta"]);
+    assert_eq!(faults, ["usage alpha", "usage beta", "usage vaulted"]);
     assert!(state.credentials.iter().all(|c| c.last_used_at.is_none() && c.last_origin_status.is_none()));
     fixture.sql("UPDATE meta SET value = CAST(value || x'00' AS BLOB) WHERE name = 'audit-checkpoint'");
     assert!(fixture.open().audit_checkpoint().is_err());
@@ -218,13 +221,13 @@ fn a_broken_row_is_mended_by_giving_its_content_anew() {
     fixture.sql(
         "UPDATE credentials SET sealed = zeroblob(60) WHERE name = 'alpha';
          UPDATE agents SET token = zeroblob(32) WHERE name = 'ci';
-         DELETE FROM grants WHERE agent = 'ci'",
+         DELETE FROM grants WHERE agent = 'ci' AND credential = (SELECT id FROM credentials WHERE name = 'alpha')",
     );
     assert_eq!(after(&fixture).0, ["agent ci", "credential alpha", "grant ci alpha"]);
     let store = fixture.open();
     assert!(matches!(store.set_enabled(&credential("alpha"), false), Err(StoreError::Broken { .. })));
     assert!(matches!(store.rollback_credential(&credential("alpha")), Err(StoreError::Broken { .. })));
-    store.rotate_credential(&credential("alpha"), &secret(SECRET_B)).expect("rotated");
+    store.rotate_credential(&credential("alpha"), &stored(SECRET_B)).expect("rotated");
     store.rotate_agent(&agent("ci"), &token(3)).expect("rotated");
     assert!(!store.grant(&agent("ci"), &credential("alpha")).expect("granted"), "it held all the while");
     let (state, vault) = loaded(&store);

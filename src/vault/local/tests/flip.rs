@@ -24,7 +24,7 @@ fn check(path: &Path, original: &BTreeMap<String, String>, what: &str) -> bool {
     }
     assert_eq!(now.len(), original.len(), "{what}");
     // Whatever was broken, every credential keeps its terms, so that its hosts stay intercepted.
-    for (name, domain) in [("alpha", "*.openrouter.ai"), ("beta", "api.example.com")] {
+    for (name, domain) in [("alpha", "*.openrouter.ai"), ("beta", "api.example.com"), ("vaulted", "v.example.com")] {
         let entry = state.roster.credentials.iter().find(|c| c.name.as_str() == name).unwrap_or_else(|| panic!("{what}: {name} is lost"));
         assert_eq!(entry.terms, terms(domain), "{what}");
     }
@@ -81,7 +81,7 @@ fn a_change_to_a_damaged_file_is_right_or_refused() {
         std::fs::write(&path, &damaged).expect("written");
         let Ok(store) = LocalStore::open(&path, &key(1)) else { continue };
         let before = seen(&store).0;
-        let done = store.add_credential(&credential("gamma"), terms("gamma.example"), Source::Local, &secret(SECRET_A), &[agent("ci")]);
+        let done = store.add_credential(&credential("gamma"), terms("gamma.example"), &stored(SECRET_A), &[agent("ci")]);
         drop(store);
         let (after, state) = seen(&LocalStore::open(&path, &key(1)).unwrap_or_else(|e| panic!("byte {at}: {e}")));
         let added = state.credentials.iter().find(|c| c.entry.name.as_str() == "gamma");

@@ -57,10 +57,10 @@ fn a_store_is_made_once_and_privately() {
 fn no_plaintext_lies_in_any_file() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    store.rotate_credential(&credential("beta"), &secret("sk-or-v1-test-third-third-third")).expect("rotated");
+    store.rotate_credential(&credential("beta"), &stored("sk-or-v1-test-third-third-third")).expect("rotated");
     for name in listing(&fixture) {
         let content = bytes(&fixture.file(&name));
-        for plain in [SECRET_A, SECRET_B, "third-third", "certificate authority"] {
+        for plain in [SECRET_A, SECRET_B, "third-third", "certificate authority", "team-x", "api_key"] {
             assert!(!content.windows(plain.len()).any(|w| w == plain.as_bytes()), "{plain} in {name}");
         }
     }
@@ -97,6 +97,7 @@ fn rekey_changes_every_key_but_the_audit_s() {
     assert_ne!(new.session_key().bytes(), &session);
     assert_eq!(new.verify().expect("runs"), []);
     assert!(new.rollback_credential(&credential("alpha")).is_ok());
+    assert_eq!(new.rollback_credential(&credential("vaulted")).expect("back").source, crate::credential::Source::Local);
 }
 
 #[test]
@@ -124,7 +125,10 @@ fn backup_and_restore() {
     assert_eq!(LocalStore::restore(&fixture.path(), &backup, &key(9)).expect_err("wrong key").kind(), StoreErrorKind::Locked);
     assert_eq!(listing(&fixture), ["backup.db", "store.db"], "a refused restore leaves nothing behind");
     let restored = LocalStore::restore(&fixture.path(), &backup, &key(1)).expect("restored");
-    assert_eq!((restored.credentials, restored.agents), (vec!["alpha".to_owned(), "beta".into()], vec!["ci".to_owned(), "default".into()]));
+    assert_eq!(
+        (restored.credentials, restored.agents),
+        (vec!["alpha".to_owned(), "beta".into(), "vaulted".into()], vec!["ci".to_owned(), "default".into()])
+    );
     assert_eq!(restored.gone, ["agent late"]);
     assert_eq!(seen(&fixture.open()).0, before);
     let replaced = restored.replaced.expect("kept");

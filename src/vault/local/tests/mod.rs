@@ -6,13 +6,14 @@ mod change;
 mod crash;
 mod flip;
 mod lifecycle;
+mod references;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{LocalStore, LocalVault, StoreState};
+use super::{LocalStore, LocalVault, StoreState, Stored};
 use crate::agent::{AgentName, AgentToken, TokenDigest};
-use crate::credential::{CredentialName, PathRules, Presentation, Secret, Source, Terms};
+use crate::credential::{CredentialName, PathRules, Presentation, Secret, Terms, VaultReference};
 use crate::envelope::{UnlockKey, key_file_text};
 use crate::host::HostPattern;
 use crate::policy::Permit;
@@ -20,6 +21,7 @@ use crate::vault::{CredentialSource as _, Fetched, Sources, Unavailable};
 
 pub(super) const SECRET_A: &str = "sk-or-v1-test-aaaaaaaaaaaaaaaa";
 pub(super) const SECRET_B: &str = "sk-or-v1-test-bbbbbbbbbbbbbbbb";
+pub(super) const PLACE: &str = "secret/team-x/openrouter#api_key";
 
 pub(super) fn key(byte: u8) -> UnlockKey {
     UnlockKey::KeyFile { text: key_file_text(&[byte; 32]), path: "/keys/key".into() }
@@ -35,6 +37,14 @@ pub(super) fn agent(name: &str) -> AgentName {
 
 pub(super) fn secret(text: &str) -> Secret {
     Secret::from_opened(text.as_bytes())
+}
+
+pub(super) fn stored(text: &str) -> Stored {
+    Stored::Secret(secret(text))
+}
+
+pub(super) fn reference(text: &str) -> Stored {
+    Stored::Reference(VaultReference::parse(text).expect("a reference"))
 }
 
 pub(super) fn token(byte: u8) -> TokenDigest {
@@ -55,8 +65,8 @@ pub(super) fn terms(domain: &str) -> Terms {
     }
 }
 
-/// A throw-away store: credentials `alpha` (granted to both agents, rotated once) and `beta` (granted to `default`),
-/// agents `default` and `ci`.
+/// A throw-away store: credentials `alpha` (granted to both agents, rotated once), `beta` (granted to `default`) and
+/// `vaulted` (granted to `ci`, moved from Vault to the store and back), agents `default` and `ci`.
 pub(super) struct Fixture {
     dir: tempfile::TempDir,
 }
@@ -68,9 +78,12 @@ impl Fixture {
         store.add_agent(&agent("default"), &token(1), &[]).expect("added");
         store.add_agent(&agent("ci"), &token(2), &[]).expect("added");
         let both = [agent("default"), agent("ci")];
-        store.add_credential(&credential("alpha"), terms("*.openrouter.ai"), Source::Local, &secret(SECRET_B), &both).expect("added");
-        store.rotate_credential(&credential("alpha"), &secret(SECRET_A)).expect("rotated");
-        store.add_credential(&credential("beta"), terms("api.example.com"), Source::Local, &secret(SECRET_B), &both[..1]).expect("added");
+        store.add_credential(&credential("alpha"), terms("*.openrouter.ai"), &stored(SECRET_B), &both).expect("added");
+        store.rotate_credential(&credential("alpha"), &stored(SECRET_A)).expect("rotated");
+        store.add_credential(&credential("beta"), terms("api.example.com"), &stored(SECRET_B), &both[..1]).expect("added");
+        store.add_credential(&credential("vaulted"), terms("v.example.com"), &reference("kv/old#key"), &both[1..]).expect("added");
+        store.rotate_credential(&credential("vaulted"), &stored(SECRET_B)).expect("moved");
+        store.rotate_credential(&credential("vaulted"), &reference(PLACE)).expect("moved");
         store.put_item("ca", &secret("a certificate authority")).expect("kept");
         store.save_audit_checkpoint(7, [7; 32]).expect("kept");
         out
@@ -135,7 +148,7 @@ pub(super) fn fetch(vault: &Opened, state: &StoreState, name: &str) -> Result<St
 
 /// All that a reader of the store gets to know, by name.
 pub(super) fn seen(store: &LocalStore) -> (BTreeMap<String, String>, StoreState) {
-    let (state, vault) = loaded(&store);
+    let (state, vault) = loaded(store);
     let mut out = BTreeMap::new();
     for info in &state.credentials {
         let name = info.entry.name.as_str();
