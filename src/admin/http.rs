@@ -40,6 +40,8 @@ const TOKEN_MIN: usize = 16;
 pub trait Readiness: Send + Sync + 'static {
     /// What is wrong, each in a few words and without a secret; nothing where all is well.
     fn problems(&self) -> Vec<String>;
+    /// What is to be known though it is ready: a Vault that cannot be asked, say.
+    fn notes(&self) -> Vec<String>;
 }
 
 /// The token that `/metrics` asks for. Only its digest is kept.
@@ -186,7 +188,11 @@ impl Server {
         let problems = self.shown.readiness.problems();
         let ready = problems.is_empty();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = if trusted { serde_json::json!({ "ready": ready, "problems": problems }) } else { serde_json::json!({ "ready": ready }) };
+        let body = if trusted {
+            serde_json::json!({ "ready": ready, "problems": problems, "notes": self.shown.readiness.notes() })
+        } else {
+            serde_json::json!({ "ready": ready })
+        };
         answer(status, "application/json", format!("{body}\n"))
     }
 

@@ -82,7 +82,7 @@ impl Context {
     pub(crate) fn server_options(&self, unlocked: Unlocked, is_serve: bool) -> ServerOptions {
         let Unlocked { home, config, store } = unlocked;
         let (config_file, config_required) = self.config_file(&home);
-        ServerOptions { home, config_file, config_required, config, store, is_serve }
+        ServerOptions { home, config_file, config_required, config, store: Some(store), is_serve }
     }
 
     /// A connection to the `serve` of this home, if one runs.

@@ -84,7 +84,7 @@ pub enum RoleId {
 /// Where Kubernetes puts a pod's own token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const PATH_FORM: &str = "a path in Vault such as \"secret/keyhatch\", without data/ or metadata/ in it";
-const ADDRESS_FORM: &str = "a URL such as \"https://vault.example:8200\", without a path";
+const ADDRESS_FORM: &str = "a URL such as \"https://vault.example:8200\"";
 
 impl Default for VaultConfig {
     fn default() -> Self {
@@ -197,7 +197,7 @@ fn word(i: &Item<'_, '_>, form: &str) -> Result<String, ConfigError> {
     })
 }
 
-/// Whether a text is the address of a Vault: a scheme, a host, perhaps a port, and nothing else.
+/// Whether a text is the address of a Vault: a scheme, a host, perhaps a port, perhaps a path.
 ///
 /// # Errors
 /// What is wrong with it, in a few words.
@@ -208,6 +208,10 @@ pub fn address(text: &str) -> Result<(), &'static str> {
         "https" => 443,
         _ => return Err("the scheme is neither http nor https"),
     };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['?', '#', '@']) {
+        return Err("it holds `?`, `#` or `@`");
+    }
+    // A Vault behind a gateway may have a path of its own.
+    let authority = rest.split('/').next().unwrap_or(rest);
     Authority::parse(authority, Some(port)).map(drop).map_err(|_| "after the scheme there is no HOST or HOST:PORT")
 }

@@ -22,6 +22,10 @@ pub enum Purpose {
     RowMac,
     /// The signature of session tokens.
     SessionToken,
+    /// The audit log's chain, where there is no store with a key for it.
+    AuditChain,
+    /// Fingerprints of secrets, where replicas share their key.
+    Fingerprint,
 }
 
 impl Purpose {
@@ -29,6 +33,8 @@ impl Purpose {
         match self {
             Self::RowMac => b"keyhatch/1/row-mac",
             Self::SessionToken => b"keyhatch/1/session-token",
+            Self::AuditChain => b"keyhatch/1/audit-chain",
+            Self::Fingerprint => b"keyhatch/1/fingerprint",
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Roster {
 }
 
 /// A credential as a decision sees it: never its value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialEntry {
     /// Its identity.
     pub id: CredentialId,
@@ -30,7 +30,7 @@ pub struct CredentialEntry {
 }
 
 /// An agent as authentication sees it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AgentEntry {
     /// Its name.
     pub name: AgentName,

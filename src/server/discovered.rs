@@ -72,7 +72,7 @@ pub struct DiscoverRules {
 }
 
 /// An entry that is a credential.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
     /// Its identity, which its path makes; its version, which terms and reference make; its terms.
     pub entry: CredentialEntry,

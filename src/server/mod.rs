@@ -1,13 +1,20 @@
 //! A running Keyhatch: the edges joined, listeners open, state kept fresh. `serve`, `run` and `demo` all start this.
 
+mod authority;
 mod checkpoints;
 pub mod discovered;
 mod error;
+mod ground;
+mod keeper;
 mod listen;
 mod ops;
+mod picture;
+mod remote;
 mod settings;
+mod signing;
 mod state;
 mod usage;
+mod vault_settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,13 +28,20 @@ use crate::config::Config;
 use crate::home::Home;
 use crate::proxy::Proxy;
 use crate::vault::local::LocalStore;
+use error::failed;
+use ground::Ground;
 
 pub use checkpoints::{StoreCheckpoints, audit_key};
 pub use error::{ReloadError, StartError};
+pub use ground::missing_for_no_store;
+pub use keeper::{CA_ITEM, NoCheckpoints};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
+pub use picture::Picture;
+pub use remote::Remote;
 pub use settings::{dialer, egress};
-pub use state::{CA_ITEM, State};
+pub use state::State;
+pub use vault_settings::{speaks_of_vault, vault_settings};
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -46,8 +60,8 @@ pub struct ServerOptions {
     pub config_required: bool,
     /// The configuration as read.
     pub config: Config,
-    /// The store, unlocked.
-    pub store: Arc<LocalStore>,
+    /// The store, unlocked; `None` where everything is in Vault.
+    pub store: Option<Arc<LocalStore>>,
     /// Whether this is the home's `serve`: it alone listens on `admin.sock` and for metrics.
     pub is_serve: bool,
 }
@@ -69,7 +83,15 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
     let mut listening = Listening::bind(&options.config, options.is_serve).await?;
     let drain = options.config.timeouts.drain;
     let is_serve = options.is_serve;
-    let state = State::build(options, listening.own_addresses()).await?;
+    let own = listening.own_addresses();
+    let (ground, authority) = Ground::prepare(&options).await?;
+    let refresh = options.config.vault.refresh;
+    let building = tokio::task::spawn_blocking(move || State::build(options, ground, own));
+    let state = building.await.map_err(|_| failed("the start was cut short"))??;
+    if let Some(remote) = state.remote() {
+        // Requests that come at once are to find their credentials.
+        remote.settled().await;
+    }
     let stop = watch::Sender::new(false);
     let mut tasks = JoinSet::new();
     listening.accept(&state, &mut tasks, &stop)?;
@@ -77,6 +99,11 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
         ops::serve_admin(&state, &mut listening, &mut tasks, &stop)?;
     }
     tasks.spawn(housekeeping(Arc::clone(&state), stop.subscribe()));
+    tasks.spawn(keep_remote(Arc::clone(&state)));
+    if let (Some(authority), Some(remote)) = (authority, state.remote()) {
+        let (vault, state) = (Arc::clone(remote.vault()), Arc::clone(&state));
+        tasks.spawn(authority.keep(vault, refresh, move |ca| state.adopt_ca(ca)));
+    }
     state.record("serve.start", &listening.describe().join("; "));
     Ok(Running { state, listening, tasks, stop, drain })
 }
@@ -99,6 +126,18 @@ async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
         }
     }
+}
+
+/// Keeps what comes from Vault up to date, once anything does.
+async fn keep_remote(state: Arc<State>) {
+    let mut poll = tokio::time::interval(POLL);
+    let remote = loop {
+        match state.remote() {
+            Some(remote) => break Arc::clone(remote),
+            None => poll.tick().await,
+        };
+    };
+    remote.keep(move || state.found_more()).await;
 }
 
 /// Completes when the server stops.
@@ -152,6 +191,9 @@ impl Running {
             tracing::warn!("connections were still busy after {:?}; they are closed now", self.drain);
         }
         self.tasks.shutdown().await;
+        if let Some(remote) = self.state.remote() {
+            remote.close().await;
+        }
         Arc::clone(&self.state).flush_usage().await;
         self.state.record("serve.stop", "");
         let audit = Arc::clone(self.state.audit());

@@ -107,6 +107,10 @@ impl Readiness for Ops {
     fn problems(&self) -> Vec<String> {
         self.state.problems()
     }
+
+    fn notes(&self) -> Vec<String> {
+        self.state.notes()
+    }
 }
 
 /// Opens `admin.sock` and serves the admin listener.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use super::error::ReloadError;
 use crate::clock;
 use crate::config::Config;
-use crate::policy::Egress;
+use crate::policy::{Egress, Roster};
 use crate::proxy::{Ceilings, Settings, Transport};
 use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::{Dialer, DialerSettings, Pool};
-use crate::vault::local::StoreState;
 
 /// How origins are reached: trust anchors, overrides, the address guard. `own_keys` are never anchors, `own` never dialled.
 ///
@@ -65,12 +64,12 @@ pub(super) fn settings(config: &Config) -> Settings {
 }
 
 /// What the configuration says that an operator should be reminded of at every start.
-pub(super) fn warn_of_config(config: &Config, stored: &StoreState) {
+pub(super) fn warn_of_config(config: &Config, roster: &Roster) {
     if !config.proxy.auth_required {
         tracing::warn!("[proxy] auth is \"off\": every program on this machine is agent `default`");
     }
     for (from, to) in &config.resolve {
-        let covering = stored.roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
+        let covering = roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
         if let Some(credential) = covering {
             tracing::warn!("[resolve] sends {from}, which gets credential `{}`, to {to}", credential.name);
         }

@@ -1,45 +1,52 @@
 //! The state of a running proxy, and how a newer one is put in force.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use zeroize::Zeroizing;
+use tokio::runtime::Handle;
 
 use super::ServerOptions;
-use super::checkpoints::{StoreCheckpoints, audit_key};
 use super::error::{ReloadError, StartError, failed};
+use super::ground::Ground;
+use super::keeper::Keeper;
+use super::picture::Picture;
+use super::remote::Remote;
 use super::settings::{egress, settings, transport, warn_of_config};
 use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
 use crate::audit::{AuditEvent, ChangeRecord};
 use crate::clock;
 use crate::config::Config;
+use crate::credential::CredentialId;
 use crate::home::{self, Home, Mode};
 use crate::host::Host;
-use crate::policy::Snapshot;
-use crate::proxy::{Live, Proxy, ProxyParts, Transport};
+use crate::policy::{Roster, Snapshot};
+use crate::proxy::{Live, Proxy, ProxyParts, Seen, Transport};
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{CaState, LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
-use crate::vault::Sources;
-use crate::vault::local::{LocalStore, LocalVault, StoreError, StoreState, UsageBatch};
+use crate::vault::hashicorp::Wanted;
+use crate::vault::local::{StoreState, UsageBatch};
+use crate::vault::{Cells, Fetched, Held, Sources, Unavailable};
 
-/// The store's item that holds the CA.
-pub const CA_ITEM: &str = "ca";
+/// What an origin says of a value that it does not take.
+const UNAUTHORIZED: u16 = 401;
 
 /// The state of a running proxy.
 pub struct State {
     home: Home,
     config_file: PathBuf,
     config_required: bool,
-    store: Arc<LocalStore>,
-    local: LocalVault,
+    keeper: Keeper,
+    remote: Arc<OnceLock<Arc<Remote>>>,
+    runtime: Handle,
     sources: Arc<Sources>,
     proxy: Arc<Proxy>,
     audit: Arc<AuditLog>,
@@ -50,6 +57,8 @@ pub struct State {
     resolver: Arc<Resolver>,
     session_key: Arc<SessionKey>,
     own_listeners: Vec<SocketAddr>,
+    /// Whether the CA is the store's own, so that a change of it there counts.
+    own_ca: bool,
     is_serve: bool,
     serial: AtomicU64,
     /// One reload at a time; what is in force.
@@ -60,62 +69,65 @@ struct Current {
     config: Config,
     marker: Option<u64>,
     counter: u64,
+    /// Whether a folder in Vault has changed since.
+    found_more: bool,
     /// Why the store could not be read last time, if so.
     trouble: Option<String>,
+    /// What was discovered and does not count, as last reported.
+    problems: Vec<String>,
 }
 
 impl State {
-    /// Builds the first state. Reads the store, the CA and the trust anchors, and opens the audit log.
-    pub(super) async fn build(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
-        tokio::task::spawn_blocking(move || Self::build_blocking(options, own_listeners)).await.map_err(|_| failed("the start was cut short"))?
-    }
-
-    fn build_blocking(options: ServerOptions, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
-        let ServerOptions { home, config_file, config_required, config, store, is_serve } = options;
-        let stored = store.load().map_err(failed)?;
-        let (local, sources) = (LocalVault::new(&store), Arc::new(Sources::default()));
-        sources.replace(local.cells(&stored));
-        report_faults(&stored);
-        let ca = load_ca(&store, &home)?;
+    /// Builds the first state. Reads the trust anchors and opens the audit log. Blocks.
+    pub(super) fn build(options: ServerOptions, ground: Ground, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
+        let ServerOptions { home, config_file, config_required, config, is_serve, .. } = options;
+        let Ground { keeper, remote, ca, own_ca, picture, runtime } = ground;
+        let sources = Arc::new(Sources::default());
         let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
         let metrics = Arc::new(Metrics::new(config.admin.token_file.is_some()));
         let options = AuditOptions { max_size: config.audit.max_size, keep: config.audit.keep };
-        let audit = AuditLog::open(&home.audit(), audit_key(&store).map_err(failed)?, options, Arc::new(StoreCheckpoints(Arc::clone(&store))))
+        let audit = AuditLog::open(&home.audit(), keeper.audit_key().map_err(failed)?, options, keeper.checkpoints())
             .map_err(|e| StartError::Audit(e.to_string()))?;
         let audit = Arc::new(audit);
         let lost = Arc::clone(&audit);
         metrics.set_audit_lost(move || lost.lost());
         let (runs, usage) = (Arc::new(RunSessions::new(Instant::now())), Arc::new(UsageBook::default()));
-        usage.follow(&stored.roster);
-        name_metrics(&metrics, &stored);
         let resolver = Arc::new(Resolver::system());
-        let session_key = Arc::new(SessionKey::new(Zeroizing::new(*store.session_key().bytes())));
+        let session_key = Arc::new(keeper.session_key());
         let transport = transport(&config, &leaves.authority().own_keys(), &resolver, &own_listeners)?;
         let live = Live {
-            snapshot: Snapshot::compile(&stored.roster, egress(&config), 1),
+            snapshot: Snapshot::compile(&picture.roster, egress(&config), 1),
             settings: Arc::new(settings(&config)),
             transport: Arc::new(transport),
             session_key: Arc::clone(&session_key),
         };
         let (noted, held) = (Arc::clone(&usage), Arc::clone(&runs));
+        let remote: Arc<OnceLock<Arc<Remote>>> = Arc::new(remote.map_or_else(OnceLock::new, OnceLock::from));
+        let asked = Arc::clone(&remote);
         let proxy = Proxy::new(ProxyParts {
             live,
             leaves: Arc::clone(&leaves),
             source: Arc::clone(&sources) as _,
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
-            seen: Box::new(move |seen| noted.note(&seen)),
+            seen: Box::new(move |seen| {
+                if let (Seen::Credential(id, UNAUTHORIZED), Some(remote)) = (&seen, asked.get()) {
+                    remote.refused(*id);
+                }
+                noted.note(&seen);
+            }),
             held: Box::new(move |id| held.is_live(id, Instant::now())),
         });
-        warn_of_config(&config, &stored);
-        let marker = store.change_marker().ok();
-        let current = Current { config, marker, counter: stored.counter, trouble: None };
-        Ok(Arc::new(Self {
+        let marker = keeper.change_marker().ok().flatten();
+        let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
+        let current = Current { config, marker, counter, found_more: false, trouble: None, problems: Vec::new() };
+        let state = Arc::new(Self {
             home,
             config_file,
             config_required,
-            store,
-            local,
+            keeper,
+            remote,
+            runtime,
             sources,
             proxy,
             audit,
@@ -126,10 +138,13 @@ impl State {
             resolver,
             session_key,
             own_listeners,
+            own_ca,
             is_serve,
             serial: AtomicU64::new(1),
             current: Mutex::new(current),
-        }))
+        });
+        state.follow(&mut state.lock(), &picture);
+        Ok(state)
     }
 
     /// The proxy.
@@ -202,6 +217,22 @@ impl State {
         store.into_iter().chain(audit).chain(broken).collect()
     }
 
+    /// What an operator should know, though the proxy is ready.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let there = self.remote.get().map(|r| r.notes()).unwrap_or_default();
+        there.into_iter().chain(self.lock().problems.iter().map(|p| format!("not used: {p}"))).collect()
+    }
+
+    /// What comes from Vault, once anything does.
+    pub(super) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.get()
+    }
+
+    /// A folder in Vault has changed: the next look at the store takes it.
+    pub(super) fn found_more(&self) {
+        self.lock().found_more = true;
+    }
+
     /// Reads configuration and store anew and puts them in force; what cannot be read leaves all as it was.
     ///
     /// # Errors
@@ -226,15 +257,22 @@ impl State {
     fn take_config(&self, current: &mut Current, config: Config) -> Result<(), ReloadError> {
         // All that can fail comes before anything changes, or the next reload would find nothing new.
         let transport = Arc::new(self.transport(&config)?);
-        let stored = self.store.load().map_err(failed)?;
+        let picture = self.picture()?;
         let (new, old) = (&config.proxy, &current.config.proxy);
         if new.listen != old.listen || new.tls_listen != old.tls_listen || config.admin.listen != current.config.admin.listen {
             tracing::warn!("listeners changed in the configuration: they are opened at the next start");
         }
+        if config.vault != current.config.vault {
+            tracing::warn!("[vault] changed in the configuration: it counts at the next start");
+        }
         current.config = config;
-        self.put_in_force(current, &stored, Some(transport), &self.proxy.live());
+        self.put_in_force(current, &picture, Some(transport), &self.proxy.live());
         self.record("serve.reload", "configuration");
         Ok(())
+    }
+
+    fn picture(&self) -> Result<Picture, ReloadError> {
+        Ok(Picture::new(self.keeper.load().map_err(failed)?, self.remote.get().map(|r| &**r)))
     }
 
     fn transport(&self, config: &Config) -> Result<Transport, ReloadError> {
@@ -256,21 +294,21 @@ impl State {
     }
 
     fn take_store(&self, current: &mut Current, always: bool) -> Result<(), ReloadError> {
-        let marker = self.store.change_marker().map_err(failed)?;
-        if !always && current.marker == Some(marker) {
+        let marker = self.keeper.change_marker().map_err(failed)?;
+        if !always && !current.found_more && current.marker == marker {
             return Ok(());
         }
-        let stored = self.store.load().map_err(failed)?;
-        current.marker = Some(marker);
+        let picture = self.picture()?;
+        current.marker = marker;
         current.trouble = None;
-        if stored.counter == current.counter && self.same_faults(&stored) {
+        let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
+        if !current.found_more && counter == current.counter && picture.stored.as_ref().is_none_or(|stored| self.same_faults(stored)) {
             return Ok(());
         }
-        current.counter = stored.counter;
-        report_faults(&stored);
+        (current.counter, current.found_more) = (counter, false);
         // Another CA is another key that must not vouch for origins.
-        let transport = if self.take_ca() { Some(Arc::new(self.transport(&current.config)?)) } else { None };
-        self.put_in_force(current, &stored, transport, &self.proxy.live());
+        let transport = if self.own_ca && self.take_own_ca() { Some(Arc::new(self.transport(&current.config)?)) } else { None };
+        self.put_in_force(current, &picture, transport, &self.proxy.live());
         Ok(())
     }
 
@@ -279,30 +317,83 @@ impl State {
         let live = self.proxy.live();
         let broken_now = stored.roster.credentials.iter().filter(|c| c.broken.is_some()).count();
         let broken_then = live.snapshot.rules().filter(|r| r.unavailable == Some("does_not_open")).count();
-        broken_now == broken_then
-            && stored.roster.agents.iter().all(|a| live.snapshot.agent(a.name.as_str()).is_some())
-            && stored.roster.agents.len() == live.snapshot.agent_count()
+        broken_now == broken_then && stored.agents.iter().all(|a| a.broken.is_none() == live.snapshot.agent(a.name.as_str()).is_some())
     }
 
-    fn put_in_force(&self, current: &Current, stored: &StoreState, transport: Option<Arc<Transport>>, old: &Live) {
+    fn put_in_force(&self, current: &mut Current, picture: &Picture, transport: Option<Arc<Transport>>, old: &Live) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let live = Live {
-            snapshot: Snapshot::compile(&stored.roster, egress(&current.config), serial),
+            snapshot: Snapshot::compile(&picture.roster, egress(&current.config), serial),
             settings: Arc::new(settings(&current.config)),
             transport: transport.unwrap_or_else(|| Arc::clone(&old.transport)),
             session_key: Arc::clone(&self.session_key),
         };
-        self.usage.follow(&stored.roster);
-        name_metrics(&self.metrics, stored);
-        self.sources.replace(self.local.cells(stored));
+        self.follow(current, picture);
         self.proxy.replace(live);
-        warn_of_config(&current.config, stored);
+    }
+
+    /// Has everything that goes by names and values go by this picture.
+    fn follow(&self, current: &mut Current, picture: &Picture) {
+        picture.stored.iter().for_each(report_faults);
+        if current.problems != picture.problems {
+            picture.problems.iter().filter(|p| !current.problems.contains(p)).for_each(|p| tracing::warn!("discovered, but not used: {p}"));
+            current.problems.clone_from(&picture.problems);
+        }
+        self.usage.follow(&picture.roster);
+        name_metrics(&self.metrics, &picture.roster);
+        let mut cells = self.keeper.cells(picture.stored.as_ref());
+        cells.extend(self.cells_there(&current.config, picture));
+        self.sources.replace(cells);
+        warn_of_config(&current.config, &picture.roster);
+    }
+
+    /// What is held of the credentials whose values are in Vault. The first of them brings the connection to it.
+    fn cells_there(&self, config: &Config, picture: &Picture) -> Cells {
+        let wanted = picture.wanted();
+        if let Some(remote) = self.remote.get() {
+            return remote.cells(wanted);
+        }
+        if wanted.is_empty() {
+            return Cells::new();
+        }
+        match Remote::new(&config.vault, &self.runtime) {
+            Ok(remote) => {
+                let cells = remote.cells(wanted);
+                // Only `follow` sets it, under the lock of what is in force.
+                let _ = self.remote.set(remote);
+                cells
+            }
+            Err(error) => {
+                tracing::error!("Vault cannot be asked: {error}");
+                let closed = |w: Wanted| (w.id, Arc::new(Closed { version: w.version, why: error.to_string() }) as Arc<dyn Held>);
+                wanted.into_iter().map(closed).collect()
+            }
+        }
+    }
+
+    /// Signs with another CA from now on, and does not take it for an origin's.
+    pub(super) fn adopt_ca(&self, ca: CaState) -> Result<(), ReloadError> {
+        let current = self.lock();
+        write_ca(&ca, &self.home)?;
+        self.leaves.replace_ca(Arc::new(ca));
+        let old = self.proxy.live();
+        let transport = Arc::new(self.transport(&current.config)?);
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let snapshot = Snapshot::compile(&self.picture()?.roster, egress(&current.config), serial);
+        let live = Live { snapshot, settings: Arc::clone(&old.settings), transport, session_key: Arc::clone(&self.session_key) };
+        self.proxy.replace(live);
+        Ok(())
     }
 
     /// Signs with the CA that the store holds now. Says whether it is another one.
-    fn take_ca(&self) -> bool {
-        match load_ca(&self.store, &self.home) {
-            Ok(ca) if ca.own_keys() != self.leaves.authority().own_keys() => {
+    fn take_own_ca(&self) -> bool {
+        let read = || -> Result<Option<CaState>, ReloadError> {
+            let ca = self.keeper.ca()?;
+            ca.iter().try_for_each(|ca| write_ca(ca, &self.home))?;
+            Ok(ca)
+        };
+        match read() {
+            Ok(Some(ca)) if ca.own_keys() != self.leaves.authority().own_keys() => {
                 self.leaves.replace_ca(Arc::new(ca));
                 true
             }
@@ -316,16 +407,7 @@ impl State {
 
     /// What is to be done now and then: the previous versions of secrets go after a day, the old CA after a rotation's overlap.
     pub(super) async fn tidy(self: Arc<Self>) {
-        let tidied = tokio::task::spawn_blocking(move || -> Result<(), StoreError> {
-            self.store.purge_previous()?;
-            if let Some(secret) = self.store.item(CA_ITEM)?
-                && let Ok(mut ca) = CaState::from_secret(&secret)
-                && ca.settle(clock::now())
-            {
-                self.store.put_item(CA_ITEM, &ca.to_secret())?;
-            }
-            Ok(())
-        });
+        let tidied = tokio::task::spawn_blocking(move || self.keeper.tidy());
         if let Ok(Err(error)) = tidied.await {
             tracing::warn!("the store cannot be tidied: {error}");
         }
@@ -342,8 +424,7 @@ impl State {
             credentials: credentials.into_iter().map(|(id, at, status)| (id, time(at), Some(status))).collect(),
             agents: agents.into_iter().map(|(name, at)| (name, time(at))).collect(),
         };
-        let store = Arc::clone(&self.store);
-        let written = tokio::task::spawn_blocking(move || store.record_usage(&batch));
+        let written = tokio::task::spawn_blocking(move || self.keeper.record_usage(&batch));
         if let Ok(Err(error)) = written.await {
             tracing::warn!("what was in use cannot be noted: {error}");
         }
@@ -354,22 +435,35 @@ impl State {
     }
 }
 
-/// The CA of the store; `ca.pem` beside it is written anew where it differs.
-fn load_ca(store: &LocalStore, home: &Home) -> Result<CaState, ReloadError> {
-    let secret = store.item(CA_ITEM).map_err(failed)?.ok_or_else(|| failed("the store holds no CA; `keyhatch ca rotate --now` makes one"))?;
-    let ca = CaState::from_secret(&secret).map_err(failed)?;
+/// Writes `ca.pem` anew where it differs.
+pub(super) fn write_ca(ca: &CaState, home: &Home) -> Result<(), ReloadError> {
     let pem = ca.anchors_pem(clock::now());
-    if std::fs::read_to_string(home.ca()).ok().as_deref() != Some(pem.as_str()) {
-        home::write_atomic(&home.ca(), pem.as_bytes(), Mode::Public)
-            .map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))?;
+    if std::fs::read_to_string(home.ca()).ok().as_deref() == Some(pem.as_str()) {
+        return Ok(());
     }
-    Ok(ca)
+    home::write_atomic(&home.ca(), pem.as_bytes(), Mode::Public).map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))
 }
 
-fn name_metrics(metrics: &Metrics, stored: &StoreState) {
-    let agents = stored.agents.iter().map(|a| a.name.as_str());
-    let grants = stored.agents.iter().flat_map(|a| a.grants.iter().map(|c| (a.name.as_str(), c.as_str())));
-    metrics.set_names(agents, grants);
+fn name_metrics(metrics: &Metrics, roster: &Roster) {
+    let names: HashMap<CredentialId, &str> = roster.credentials.iter().map(|c| (c.id, c.name.as_str())).collect();
+    let grants = roster.grants.iter().filter_map(|(agent, id)| Some((agent.as_str(), *names.get(id)?)));
+    metrics.set_names(roster.agents.iter().map(|a| a.name.as_str()), grants);
+}
+
+/// Stands for a value that cannot even be asked for.
+struct Closed {
+    version: u64,
+    why: String,
+}
+
+impl Held for Closed {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn material(&self) -> Fetched {
+        Fetched::Now(Err(Unavailable::new("vault_settings", self.why.clone())))
+    }
 }
 
 fn report_faults(stored: &StoreState) {

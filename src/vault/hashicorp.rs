@@ -8,11 +8,15 @@
 
 mod answer;
 mod answers;
+mod cells;
 mod client;
 mod error;
+mod folder;
 mod login;
+mod paths;
 mod renewal;
 mod settings;
+mod source;
 mod tls;
 mod transit;
 
@@ -32,9 +36,13 @@ use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use answers::{Fields, Health, Lease, Metadata, Mount, MountKind, Reading, SignedCa, TokenInfo};
+pub use cells::Wanted;
 pub use client::{Vault, VaultStats};
 pub use error::{VaultError, VaultErrorKind};
+pub use folder::{Child, Folder, Listing, Made};
+pub use paths::{Freshness, Standing};
 pub use settings::{DEFAULT_ADDRESS, Login, VaultSettings};
+pub use source::HashicorpSource;
 pub use transit::TransitKey;
 
 use crate::credential::Secret;

@@ -123,6 +123,12 @@ impl Fields {
         self.0.get(name)
     }
 
+    /// The text of a field that is no secret: what `discover_fields` lets say where the value may go.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(|field| std::str::from_utf8(field.expose()).ok()).map(str::to_owned)
+    }
+
     /// Takes a field's value out.
     pub fn take(&mut self, name: &str) -> Option<Secret> {
         self.0.remove(name)

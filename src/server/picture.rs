@@ -1,0 +1,55 @@
+//! Everything there is at one moment: the store's credentials and agents, and beside them those that Vault has.
+
+use std::collections::HashMap;
+
+use super::discovered::{Discovered, merge};
+use super::remote::{FoundThere, Remote};
+use crate::agent::AgentName;
+use crate::credential::{CredentialId, Source};
+use crate::policy::Roster;
+use crate::vault::hashicorp::Wanted;
+use crate::vault::local::StoreState;
+
+/// The whole of what decisions are computed from, and what is wrong with parts of it.
+pub struct Picture {
+    /// The store's part; `None` where there is no store.
+    pub stored: Option<StoreState>,
+    /// All credentials, agents and grants.
+    pub roster: Roster,
+    /// What was discovered and counts, by the credential's identity.
+    pub discovered: HashMap<CredentialId, Discovered>,
+    /// What was discovered and does not count, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Picture {
+    /// Puts both parts together.
+    #[must_use]
+    pub fn new(stored: Option<StoreState>, remote: Option<&Remote>) -> Self {
+        let FoundThere { credentials, agents, mut problems } = remote.map(Remote::found).unwrap_or_default();
+        let empty = Roster::default();
+        let local = stored.as_ref().map_or(&empty, |s| &s.roster);
+        let damaged: Vec<AgentName> = stored.iter().flat_map(|s| &s.agents).filter(|a| a.broken.is_some()).map(|a| a.name.clone()).collect();
+        let (roster, left_out) = merge(local, &damaged, credentials.clone(), agents);
+        problems.extend(left_out);
+        let counts = |d: &Discovered| roster.credentials.iter().any(|c| c.id == d.entry.id);
+        let discovered = credentials.into_iter().filter(counts).map(|d| (d.entry.id, d)).collect();
+        Self { stored, roster, discovered, problems }
+    }
+
+    /// The credentials whose values are in Vault, and where. A disabled or damaged one needs none.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let references = self.stored.iter().flat_map(|s| &s.credentials).filter_map(|info| match &info.source {
+            Source::Vault(reference) => Some((info.entry.id, reference.clone())),
+            Source::Local => None,
+        });
+        let references: HashMap<_, _> = references.chain(self.discovered.iter().map(|(id, d)| (*id, d.reference.clone()))).collect();
+        let usable = self.roster.credentials.iter().filter(|c| c.terms.enabled && c.broken.is_none());
+        let wanted = usable.filter_map(|c| {
+            let reference = references.get(&c.id)?.clone();
+            Some(Wanted { id: c.id, version: c.version, name: c.name.clone(), reference, presentation: c.terms.presentation.clone() })
+        });
+        wanted.collect()
+    }
+}

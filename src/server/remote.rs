@@ -1,0 +1,202 @@
+//! What a running proxy has from Vault: values, and where it is asked to, credentials and agents as well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::discovered::{self, DiscoverRules, Discovered, Found};
+use super::error::{ReloadError, failed};
+use super::vault_settings::{freshness, vault_settings};
+use crate::config::VaultConfig;
+use crate::credential::CredentialId;
+use crate::policy::AgentEntry;
+use crate::vault::Cells;
+use crate::vault::hashicorp::{Child, Folder, HashicorpSource, Standing, Vault, VaultStats, Wanted};
+
+/// How long a start waits for values to be read. What is missing then is waited for by the requests that need it.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// A set-up's side of Vault.
+pub struct Remote {
+    vault: Arc<Vault>,
+    source: HashicorpSource,
+    refresh: Duration,
+    credentials: Option<Folder<Discovered>>,
+    agents: Option<Folder<AgentEntry>>,
+}
+
+/// What the folders in Vault hold now.
+#[derive(Default)]
+pub struct FoundThere {
+    /// The credentials that can be used.
+    pub credentials: Vec<Discovered>,
+    /// The agents that can be used.
+    pub agents: Vec<AgentEntry>,
+    /// What cannot be, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Remote {
+    /// Sets it up: reads what `[vault]` and the environment say, and asks nothing of Vault yet.
+    ///
+    /// # Errors
+    /// [`ReloadError`] where the settings cannot be used.
+    pub fn new(config: &VaultConfig, runtime: &Handle) -> Result<Arc<Self>, ReloadError> {
+        let vault = Vault::new(vault_settings(config)?).map_err(failed)?;
+        vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
+        let rules = DiscoverRules { allow: config.discover_allow.clone(), fields: config.discover_fields };
+        let credentials = config.discover.as_deref().map(|path| {
+            let folder = path.to_owned();
+            Folder::new(path, move |child| credential(&folder, child, &rules))
+        });
+        let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, agent));
+        let source = HashicorpSource::new(Arc::clone(&vault), freshness(config), runtime.clone());
+        Ok(Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents }))
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// Looks into the folders for the first time.
+    ///
+    /// # Errors
+    /// [`ReloadError`] where one cannot be listed: without it nobody knows which hosts are to be guarded.
+    pub async fn look(&self) -> Result<(), ReloadError> {
+        let failed = |key: &'static str| move |e: crate::vault::hashicorp::VaultError| ReloadError::Setting { key, why: e.to_string() };
+        if let Some(folder) = &self.credentials {
+            folder.look(&self.vault).await.map_err(failed("vault.discover"))?;
+        }
+        if let Some(folder) = &self.agents {
+            folder.look(&self.vault).await.map_err(failed("vault.discover_agents"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits a little for the first values.
+    pub async fn settled(&self) {
+        self.source.settled(FIRST).await;
+    }
+
+    /// What is in the folders, as last read.
+    #[must_use]
+    pub fn found(&self) -> FoundThere {
+        let mut out = FoundThere::default();
+        if let Some(folder) = &self.credentials {
+            out.credentials = sort(folder, &mut out.problems);
+        }
+        if let Some(folder) = &self.agents {
+            out.agents = sort(folder, &mut out.problems);
+        }
+        out
+    }
+
+    /// The cells of these credentials.
+    pub(super) fn cells(&self, wanted: Vec<Wanted>) -> Cells {
+        self.source.cells(wanted)
+    }
+
+    /// An origin refused the value of this credential.
+    pub(super) fn refused(&self, id: CredentialId) {
+        self.source.refused(id);
+    }
+
+    /// Keeps token and folders up to date until it is dropped. `changed` is called after each change of a folder.
+    pub(super) async fn keep(self: Arc<Self>, changed: impl Fn() + Send + Sync + 'static) {
+        let mut tasks = JoinSet::new();
+        let changed = Arc::new(changed);
+        let (own, told) = (Arc::clone(&self), Arc::clone(&changed));
+        tasks.spawn(async move {
+            if let Some(folder) = &own.credentials {
+                keep(folder, &own, &*told).await;
+            }
+        });
+        let own = Arc::clone(&self);
+        tasks.spawn(async move {
+            if let Some(folder) = &own.agents {
+                keep(folder, &own, &*changed).await;
+            }
+        });
+        let renewal = AbortOnDrop(self.vault.spawn_renewal());
+        while tasks.join_next().await.is_some() {}
+        // Without folders there is the token alone to be kept.
+        std::future::pending::<()>().await;
+        drop(renewal);
+    }
+
+    /// Revokes what was leased, and the token where it is this process's own.
+    pub(super) async fn close(&self) {
+        self.source.close().await;
+        self.vault.close().await;
+    }
+
+    /// How Vault stands, for `/readyz`, a line for each thing that is not as it should be. None of them makes the proxy
+    /// unready: all replicas would be at once, and a balancer would take away what still works.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let said = self.source.standings().into_iter().filter_map(|(path, standing)| match standing {
+            Standing::Gone(why) => Some(format!("{path} in Vault cannot be had, requests that need it are refused: {why}")),
+            Standing::Stale(why) => Some(format!("{path}: Vault cannot be asked, the value known last is used on: {why}")),
+            Standing::Unread | Standing::Fresh => None,
+        });
+        let troubles = [self.credentials.as_ref().and_then(Folder::trouble), self.agents.as_ref().and_then(Folder::trouble)];
+        said.chain(troubles.into_iter().flatten().map(|why| format!("what was discovered last stays: {why}"))).collect()
+    }
+
+    /// How many paths are served from memory past their time, and how many cannot be served.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let all = self.source.standings();
+        let count = |is: fn(&Standing) -> bool| all.iter().filter(|(_, standing)| is(standing)).count() as u64;
+        (count(|s| matches!(s, Standing::Stale(_))), count(|s| matches!(s, Standing::Gone(_))))
+    }
+
+    /// What was asked of Vault so far.
+    pub(super) fn stats(&self) -> VaultStats {
+        self.vault.stats()
+    }
+}
+
+/// Ends the task with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn keep<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, remote: &Remote, changed: &(dyn Fn() + Send + Sync)) {
+    let mut changes = folder.changes();
+    changes.mark_unchanged();
+    let told = async {
+        while changes.changed().await.is_ok() {
+            changed();
+        }
+    };
+    tokio::join!(folder.keep(&remote.vault, remote.refresh), told);
+}
+
+fn sort<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, problems: &mut Vec<String>) -> Vec<T> {
+    let mut good = Vec::new();
+    for (name, made) in folder.listing().iter().flat_map(|l| l.iter()) {
+        match made {
+            Ok(made) => good.push(made.clone()),
+            Err(why) => problems.push(format!("{}/{name}: {why}", folder.path())),
+        }
+    }
+    good
+}
+
+fn credential(folder: &str, child: &Child<'_>, rules: &DiscoverRules) -> Result<Discovered, String> {
+    let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
+    let plain = |name: &str| child.fields.and_then(|f| f.text(name));
+    discovered::credential(&Found { folder, name: child.name, custom: child.custom, field_names: &names, plain: &plain }, rules)
+}
+
+fn agent(child: &Child<'_>) -> Result<AgentEntry, String> {
+    let digest = child.fields.and_then(|f| f.text("token_sha256"));
+    discovered::agent(child.name, child.custom, child.fields.and_then(|f| f.get("token")), digest.as_deref())
+}
