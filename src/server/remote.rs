@@ -12,6 +12,7 @@ use super::vault_settings::{freshness, vault_settings};
 use crate::config::VaultConfig;
 use crate::credential::CredentialId;
 use crate::policy::AgentEntry;
+use crate::telemetry::metrics::VaultNumbers;
 use crate::vault::Cells;
 use crate::vault::hashicorp::{Child, Folder, HashicorpSource, Standing, Vault, VaultStats, Wanted};
 
@@ -146,16 +147,13 @@ impl Remote {
         said.chain(troubles.into_iter().flatten().map(|why| format!("what was discovered last stays: {why}"))).collect()
     }
 
-    /// How many paths are served from memory past their time, and how many cannot be served.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    /// What was asked of Vault so far, and how many paths are not as they should be.
+    pub(super) fn numbers(&self) -> VaultNumbers {
+        let VaultStats { reads, logins, login_failures, renewals, errors } = self.vault.stats();
         let all = self.source.standings();
         let count = |is: fn(&Standing) -> bool| all.iter().filter(|(_, standing)| is(standing)).count() as u64;
-        (count(|s| matches!(s, Standing::Stale(_))), count(|s| matches!(s, Standing::Gone(_))))
-    }
-
-    /// What was asked of Vault so far.
-    pub(super) fn stats(&self) -> VaultStats {
-        self.vault.stats()
+        let (stale, unavailable) = (count(|s| matches!(s, Standing::Stale(_))), count(|s| matches!(s, Standing::Gone(_))));
+        VaultNumbers { reads, errors, logins, login_failures, renewals, stale, unavailable }
     }
 }
 

@@ -103,7 +103,8 @@ impl State {
         };
         let (noted, held) = (Arc::clone(&usage), Arc::clone(&runs));
         let remote: Arc<OnceLock<Arc<Remote>>> = Arc::new(remote.map_or_else(OnceLock::new, OnceLock::from));
-        let asked = Arc::clone(&remote);
+        let (asked, counted) = (Arc::clone(&remote), Arc::clone(&remote));
+        metrics.set_vault(move || counted.get().map(|r| r.numbers()).unwrap_or_default());
         let proxy = Proxy::new(ProxyParts {
             live,
             leaves: Arc::clone(&leaves),

@@ -5,6 +5,7 @@
 
 mod histogram;
 mod names;
+mod vault;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,9 @@ use prometheus_client::registry::Registry;
 use crate::audit::Verdict;
 use histogram::Histogram;
 use names::Names;
+use vault::VaultMetrics;
+
+pub use vault::VaultNumbers;
 
 /// The media type of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +49,7 @@ pub struct Metrics {
     names: Option<Arc<Names>>,
     scrubbed: Counter,
     audit_lost: AuditLost,
+    vault: VaultMetrics,
 }
 
 /// Something counted as open until this is dropped.
@@ -89,6 +94,8 @@ impl Metrics {
         registry.register("scrubbed_responses", "Answers that carried the secret, which was masked", scrubbed.clone());
         let audit_lost = AuditLost::default();
         registry.register_collector(Box::new(audit_lost.clone()));
+        let vault = VaultMetrics::default();
+        registry.register_collector(Box::new(vault.clone()));
         let names = with_names.then(Arc::<Names>::default);
         if let Some(names) = &names {
             registry.register_collector(Box::new(Arc::clone(names)));
@@ -107,6 +114,7 @@ impl Metrics {
             names,
             scrubbed,
             audit_lost,
+            vault,
         }
     }
 
@@ -181,6 +189,11 @@ impl Metrics {
     /// Says where the number of lost audit records is to be read. Only the first call counts.
     pub fn set_audit_lost(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.audit_lost.0.set(Box::new(read));
+    }
+
+    /// Says where the numbers about Vault are to be read. Only the first call counts.
+    pub fn set_vault(&self, read: impl Fn() -> VaultNumbers + Send + Sync + 'static) {
+        self.vault.set(Box::new(read));
     }
 
     /// All metrics as text, of the type [`CONTENT_TYPE`].
