@@ -43,6 +43,12 @@ pub enum CaError {
     /// The CA's time is over.
     #[error("the CA ended at {0}; make a new one with `keyhatch ca rotate --now`")]
     Ended(Timestamp),
+    /// The time of a CA from outside, or of one above it, is over.
+    #[error("the CA ended at {0}; it came from outside the store: put a new one in its place there")]
+    OutsideEnded(Timestamp),
+    /// A CA from outside is not what it should be: what is wrong, and the mend.
+    #[error("{0}")]
+    Outside(String),
 }
 
 impl From<rcgen::Error> for CaError {
@@ -55,6 +61,9 @@ impl From<rcgen::Error> for CaError {
 pub struct CertificateAuthority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, CaKey>,
+    /// The CAs above this one, the nearest first; clients trust the last. Empty where they trust this one.
+    above: Vec<CertificateDer<'static>>,
+    outside: bool,
     public_key: [u8; 32],
     not_before: Timestamp,
     not_after: Timestamp,
@@ -63,6 +72,8 @@ pub struct CertificateAuthority {
 /// A leaf and its key.
 pub(super) struct Minted {
     pub(super) certificate: CertificateDer<'static>,
+    /// What is presented after it: every CA between it and the one that clients trust.
+    pub(super) between: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
@@ -84,32 +95,52 @@ impl CertificateAuthority {
         let (not_before, not_after) = (later(now, -CA_BACK_DATED), later(now, CA_LIFE));
         set_validity(&mut params, not_before, not_after);
         let certificate = params.self_signed(&key)?;
-        Self::assemble(certificate.der().clone(), key)
+        Self::assemble(certificate.der().clone(), key, Vec::new()).map_err(CaError::Read)
     }
 
-    /// A CA from its certificate and its PKCS #8 key.
+    /// A CA from its certificate and its key: PKCS #8, or SEC 1 or PKCS #1 where it came so from outside.
     ///
     /// # Errors
     /// [`CaError::Read`] where either is malformed, the certificate is no CA's, or the two do not belong together.
     pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Self, CaError> {
-        let key = KeyPair::try_from(key).map_err(|_| CaError::Read("its key is malformed"))?;
-        Self::assemble(CertificateDer::from(certificate.to_vec()), CaKey(Zeroizing::new(key)))
+        Self::from_parts(certificate, key, Vec::new())
     }
 
-    fn assemble(certificate: CertificateDer<'static>, key: CaKey) -> Result<Self, CaError> {
-        let malformed = || CaError::Read("its certificate is malformed");
-        let (rest, parsed) = X509Certificate::from_der(&certificate).map_err(|_| malformed())?;
+    /// The same with the CAs above it.
+    pub(super) fn from_parts(certificate: &[u8], key: &[u8], above: Vec<CertificateDer<'static>>) -> Result<Self, CaError> {
+        let key = KeyPair::try_from(key).map_err(|_| CaError::Read("its key is malformed"))?;
+        Self::assemble(CertificateDer::from(certificate.to_vec()), CaKey(Zeroizing::new(key)), above).map_err(CaError::Read)
+    }
+
+    fn assemble(certificate: CertificateDer<'static>, key: CaKey, above: Vec<CertificateDer<'static>>) -> Result<Self, &'static str> {
+        const MALFORMED: &str = "its certificate is malformed";
+        let (rest, parsed) = X509Certificate::from_der(&certificate).map_err(|_| MALFORMED)?;
         if !rest.is_empty() || !parsed.is_ca() {
-            return Err(malformed());
+            return Err(MALFORMED);
         }
         if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(CaError::Read("its key is not its certificate's"));
+            return Err("its key is not its certificate's");
         }
-        let time = |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).map_err(|_| malformed());
-        let (not_before, not_after) = (time(parsed.validity().not_before)?, time(parsed.validity().not_after)?);
+        // The library below takes a name apart, and takes for granted that each of its parts holds something.
+        if parsed.subject().iter().any(|part| part.iter().count() != 1) {
+            return Err("its certificate's name has a part of several attributes, which no leaf could repeat");
+        }
+        let (mut not_before, mut not_after) = validity(&parsed).ok_or(MALFORMED)?;
+        for certificate in &above {
+            let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| MALFORMED)?;
+            let (begins, ends) = validity(&parsed).ok_or(MALFORMED)?;
+            (not_before, not_after) = (not_before.max(begins), not_after.min(ends));
+        }
         let public_key = Sha256::digest(parsed.public_key().raw).into();
-        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| malformed())?;
-        Ok(Self { certificate, issuer, public_key, not_before, not_after })
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| MALFORMED)?;
+        let outside = !above.is_empty();
+        Ok(Self { certificate, issuer, above, outside, public_key, not_before, not_after })
+    }
+
+    /// A CA from outside; the checks that are said in its owner's words come before.
+    pub(super) fn from_outside(certificate: CertificateDer<'static>, key: CaKey, above: Vec<CertificateDer<'static>>) -> Result<Self, CaError> {
+        let ca = Self::assemble(certificate, key, above).map_err(|why| CaError::Outside(format!("the CA cannot be used: {why}")))?;
+        Ok(Self { outside: true, ..ca })
     }
 
     /// The certificate.
@@ -118,23 +149,33 @@ impl CertificateAuthority {
         &self.certificate
     }
 
-    /// The key, PKCS #8. For the store's envelope only.
+    /// The key: PKCS #8, or as it came from outside. For the store's envelope only.
     #[must_use]
     pub fn key_der(&self) -> &[u8] {
         self.issuer.key().0.serialized_der()
     }
 
+    /// The CAs above it, the nearest first.
+    pub(super) fn above(&self) -> &[CertificateDer<'static>] {
+        &self.above
+    }
+
     /// The certificate in PEM (RFC 7468), with a newline at its end.
     #[must_use]
     pub fn pem(&self) -> String {
-        use base64::Engine as _;
-        let body = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
-        let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-        for line in body.as_bytes().chunks(64) {
-            out.extend(line.iter().map(|&b| char::from(b)));
-            out.push('\n');
-        }
-        out + "-----END CERTIFICATE-----\n"
+        certificate_pem(&self.certificate)
+    }
+
+    /// The certificate that clients trust for its sake, in PEM: its root's, or its own.
+    #[must_use]
+    pub fn anchor_pem(&self) -> String {
+        certificate_pem(self.above.last().unwrap_or(&self.certificate))
+    }
+
+    /// Whether that certificate is a root, which signs itself. Some clients (OpenSSL by default, Node) trust nothing else.
+    #[must_use]
+    pub fn anchor_is_root(&self) -> bool {
+        X509Certificate::from_der(self.above.last().unwrap_or(&self.certificate)).is_ok_and(|(_, c)| c.subject().as_raw() == c.issuer().as_raw())
     }
 
     /// SHA-256 of the certificate in hex, as `openssl x509 -fingerprint -sha256` shows it but without colons.
@@ -149,13 +190,19 @@ impl CertificateAuthority {
         self.public_key
     }
 
-    /// When it begins.
+    /// The same of every CA above it.
+    pub(super) fn digests_above(&self) -> impl Iterator<Item = [u8; 32]> {
+        let parsed = self.above.iter().filter_map(|c| X509Certificate::from_der(c).ok());
+        parsed.map(|(_, c)| Sha256::digest(c.public_key().raw).into())
+    }
+
+    /// When it, and every CA above it, has begun.
     #[must_use]
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// When it ends.
+    /// When it ends, or a CA above it does.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -165,7 +212,7 @@ impl CertificateAuthority {
     /// inside the CA's own time. The first name is the common name where it fits.
     pub(super) fn mint(&self, names: &[Host], now: Timestamp) -> Result<Minted, CaError> {
         if now >= self.not_after {
-            return Err(CaError::Ended(self.not_after));
+            return Err(if self.outside { CaError::OutsideEnded(self.not_after) } else { CaError::Ended(self.not_after) });
         }
         let key = Zeroizing::new(KeyPair::generate()?);
         let mut params = CertificateParams::default();
@@ -182,12 +229,15 @@ impl CertificateAuthority {
         set_validity(&mut params, not_before, not_after);
         let certificate = params.signed_by(&*key, &self.issuer)?.der().clone();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialized_der().to_vec()));
-        Ok(Minted { certificate, key, not_before, not_after })
+        let below_the_anchor = self.above.len().saturating_sub(1);
+        let own = (!self.above.is_empty()).then(|| self.certificate.clone());
+        let between = own.into_iter().chain(self.above[..below_the_anchor].iter().cloned()).collect();
+        Ok(Minted { certificate, between, key, not_before, not_after })
     }
 }
 
 /// The CA's key pair, wiped on drop.
-struct CaKey(Zeroizing<KeyPair>);
+pub(super) struct CaKey(pub(super) Zeroizing<KeyPair>);
 
 impl PublicKeyData for CaKey {
     fn der_bytes(&self) -> &[u8] {
@@ -205,8 +255,31 @@ impl SigningKey for CaKey {
     }
 }
 
+/// From when until when a certificate holds.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> Option<(Timestamp, Timestamp)> {
+    let time = |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).ok();
+    Some((time(certificate.validity().not_before)?, time(certificate.validity().not_after)?))
+}
+
+/// A PEM section (RFC 7468), with a newline at its end.
+pub(super) fn write_pem(label: &str, der: &[u8], mut write: impl FnMut(&str)) {
+    let body = Zeroizing::new(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der));
+    write(&format!("-----BEGIN {label}-----\n"));
+    for at in (0..body.len()).step_by(64) {
+        write(&body[at..body.len().min(at + 64)]);
+        write("\n");
+    }
+    write(&format!("-----END {label}-----\n"));
+}
+
+fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    let mut out = String::new();
+    write_pem("CERTIFICATE", certificate, |text| out.push_str(text));
+    out
+}
+
 /// `O = Keyhatch, CN = ...`.
-fn subject(common_name: String) -> DistinguishedName {
+pub(super) fn subject(common_name: String) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Keyhatch");
     name.push(DnType::CommonName, common_name);
@@ -255,111 +328,4 @@ fn set_validity(params: &mut CertificateParams, not_before: Timestamp, not_after
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use x509_parser::extensions::{GeneralName, ParsedExtension};
-    use x509_parser::oid_registry as oid;
-
-    fn at(days: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + days * 86_400).expect("in range")
-    }
-
-    fn hosts(names: &[&str]) -> Vec<Host> {
-        names.iter().map(|n| Host::parse(n).expect(n)).collect()
-    }
-
-    fn parse<'a>(der: &'a CertificateDer<'static>) -> X509Certificate<'a> {
-        X509Certificate::from_der(der).expect("a certificate").1
-    }
-
-    /// An extension and whether it is critical.
-    fn extension<'a>(cert: &'a X509Certificate<'_>, oid: &oid::Oid<'_>) -> (&'a ParsedExtension<'a>, bool) {
-        let found = cert.get_extension_unique(oid).expect("once").expect("there");
-        (found.parsed_extension(), found.critical)
-    }
-
-    fn key_identifier(cert: &X509Certificate<'_>) -> Vec<u8> {
-        let (ParsedExtension::SubjectKeyIdentifier(id), false) = extension(cert, &oid::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER) else { panic!() };
-        id.0.to_vec()
-    }
-
-    fn check_serial(cert: &X509Certificate<'_>) {
-        assert!(cert.raw_serial().len() == 16 && cert.raw_serial()[0] & 0x80 == 0, "{:?}", cert.raw_serial());
-    }
-
-    #[test]
-    fn a_ca_is_what_strict_clients_want() {
-        let ca = CertificateAuthority::generate(at(0)).expect("made");
-        let cert = parse(ca.certificate());
-        check_serial(&cert);
-        assert_eq!(cert.subject(), cert.issuer());
-        assert!(cert.subject().to_string().starts_with("O=Keyhatch, CN=Keyhatch CA "), "{}", cert.subject());
-        let basic = cert.basic_constraints().expect("once").expect("there");
-        assert!(basic.critical && basic.value.ca && basic.value.path_len_constraint == Some(0));
-        let usage = cert.key_usage().expect("once").expect("there");
-        assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign() && usage.value.flags.count_ones() == 2);
-        assert_eq!(key_identifier(&cert).len(), 20);
-        assert_eq!((ca.not_before(), ca.not_after()), (at(-2), at(730)));
-        assert_eq!(cert.tbs_certificate.subject_pki.parsed().expect("a key").key_size(), 256);
-        let other = CertificateAuthority::generate(at(0)).expect("made");
-        assert_ne!(parse(other.certificate()).subject(), cert.subject());
-        assert_ne!(other.fingerprint(), ca.fingerprint());
-    }
-
-    #[test]
-    fn a_leaf_is_what_strict_clients_want() {
-        let ca = CertificateAuthority::generate(at(0)).expect("made");
-        let minted = ca.mint(&hosts(&["api.example.com", "127.0.0.1", "[::1]"]), at(10)).expect("minted");
-        let (cert, issuer) = (parse(&minted.certificate), parse(ca.certificate()));
-        check_serial(&cert);
-        assert_eq!(cert.issuer(), issuer.subject());
-        assert_eq!(cert.subject().to_string(), "O=Keyhatch, CN=api.example.com");
-        let (ParsedExtension::AuthorityKeyIdentifier(authority), false) = extension(&cert, &oid::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER) else {
-            panic!()
-        };
-        assert_eq!(authority.key_identifier.as_ref().expect("there").0, key_identifier(&issuer));
-        assert_ne!(key_identifier(&cert), key_identifier(&issuer));
-        assert!(!cert.is_ca());
-        let usage = cert.key_usage().expect("once").expect("there");
-        assert!(usage.critical && usage.value.digital_signature() && usage.value.flags.count_ones() == 1);
-        let extended = cert.extended_key_usage().expect("once").expect("there").value;
-        assert!(extended.server_auth && !extended.client_auth && !extended.any);
-        let names = &cert.subject_alternative_name().expect("once").expect("there").value.general_names;
-        let loopback: [u8; 16] = std::net::Ipv6Addr::LOCALHOST.octets();
-        assert_eq!(*names, [GeneralName::DNSName("api.example.com"), GeneralName::IPAddress(&[127, 0, 0, 1]), GeneralName::IPAddress(&loopback)]);
-        assert_eq!((minted.not_before, minted.not_after), (at(9), at(17)));
-        assert_eq!(cert.validity().not_before.timestamp(), at(9).as_second());
-        cert.verify_signature(Some(issuer.public_key())).expect("signed by the CA");
-    }
-
-    #[test]
-    fn a_long_name_is_no_common_name() {
-        let ca = CertificateAuthority::generate(at(0)).expect("made");
-        let name = |length: usize| format!("{}.{}.example", "a".repeat(50), "b".repeat(length - 59));
-        for (length, common) in [(64, true), (65, false)] {
-            let minted = ca.mint(&hosts(&[&name(length)]), at(0)).expect("minted");
-            let subject = parse(&minted.certificate).subject().to_string();
-            assert_eq!(subject.contains(&name(length)), common, "{subject}");
-            assert_eq!(subject.contains("CN=Keyhatch leaf "), !common, "{subject}");
-        }
-    }
-
-    #[test]
-    fn a_leaf_stays_inside_its_cas_time() {
-        let ca = CertificateAuthority::generate(at(0)).expect("made");
-        assert_eq!(ca.mint(&hosts(&["a.example"]), at(728)).expect("minted").not_after, at(730));
-        assert_eq!(ca.mint(&hosts(&["a.example"]), at(-2)).expect("minted").not_before, at(-2));
-        assert_eq!(ca.mint(&hosts(&["a.example"]), at(730)).err(), Some(CaError::Ended(at(730))));
-    }
-
-    #[test]
-    fn parts_that_do_not_belong_together_are_refused() {
-        let (a, b) = (CertificateAuthority::generate(at(0)).expect("made"), CertificateAuthority::generate(at(0)).expect("made"));
-        let back = CertificateAuthority::from_der(a.certificate(), a.key_der()).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((back.pem(), back.public_key_digest()), (a.pem(), a.public_key_digest()));
-        assert!(matches!(CertificateAuthority::from_der(a.certificate(), b.key_der()), Err(CaError::Read(_))));
-        let leaf = a.mint(&hosts(&["a.example"]), at(0)).expect("minted");
-        assert!(matches!(CertificateAuthority::from_der(&leaf.certificate, leaf.key.secret_der()), Err(CaError::Read(_))));
-        assert!(matches!(CertificateAuthority::from_der(&[], a.key_der()), Err(CaError::Read(_))));
-    }
-}
+mod tests;

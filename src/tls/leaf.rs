@@ -171,7 +171,8 @@ fn mint(authority: &CaState, names: &[Host], tickets: Arc<dyn ProducesTickets>, 
     let minted = ca.mint(names, now)?;
     // Half its life: the rest is for a client whose clock is fast, and for one that connects at the last moment.
     let half = minted.not_after.as_second() - (minted.not_after.as_second() - now.as_second()) / 2;
-    let config = server_config(vec![minted.certificate], minted.key, tickets).map_err(|e| LeafError::Tls(e.to_string()))?;
+    let chain = std::iter::once(minted.certificate).chain(minted.between).collect();
+    let config = server_config(chain, minted.key, tickets).map_err(|e| LeafError::Tls(e.to_string()))?;
     Ok(Kept { config, fresh: minted.not_before.as_second()..half, issuer: ca.public_key_digest() })
 }
 

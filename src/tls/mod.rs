@@ -9,6 +9,7 @@ mod ca;
 mod describe;
 mod leaf;
 mod listener;
+mod outside;
 mod state;
 mod tickets;
 mod trust;
@@ -24,6 +25,7 @@ pub use ca::{CaError, CertificateAuthority};
 pub use describe::{describe_agent_tls_error, describe_io_error, describe_tls_error, tls_error};
 pub use leaf::{Leaf, LeafCache, LeafError};
 pub use listener::{ListenerTls, ListenerTlsError};
+pub use outside::{CertificateRequest, generate_pem};
 pub use state::{CaState, OwnKeys, RotateError, StateError};
 pub use trust::{SystemStore, TrustError, TrustFiles, UpstreamTrust};
 

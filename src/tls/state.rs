@@ -77,6 +77,31 @@ impl CaState {
         Ok(Self { current: CertificateAuthority::generate(now)?, next: None, retired: Vec::new() })
     }
 
+    /// The state of a CA that is not the home's own.
+    pub(super) fn of(current: CertificateAuthority) -> Self {
+        Self { current, next: None, retired: Vec::new() }
+    }
+
+    /// Whether two thirds of the life of the CA that signs are over: time for another one, where a short-lived one can be had.
+    #[must_use]
+    pub fn needs_renewal(&self, now: Timestamp) -> bool {
+        now >= self.renew_at(now)
+    }
+
+    /// When two thirds of that life are over.
+    #[must_use]
+    pub fn renew_at(&self, now: Timestamp) -> Timestamp {
+        let ca = self.signing(now);
+        let (begins, ends) = (ca.not_before().as_second(), ca.not_after().as_second());
+        later(ca.not_before(), SignedDuration::from_secs((ends - begins).max(0) / 3 * 2))
+    }
+
+    /// Keeps the keys of another state from being anchors for upstream: of the one that this one follows.
+    pub fn remember(&mut self, earlier: &OwnKeys) {
+        let known = self.own_keys();
+        self.retired.extend(earlier.0.iter().filter(|key| !known.0.contains(*key)));
+    }
+
     /// The CA that signs now.
     #[must_use]
     pub fn signing(&self, now: Timestamp) -> &CertificateAuthority {
@@ -98,18 +123,19 @@ impl CaState {
         self.next.as_ref().map_or(&self.current, |next| &next.ca).not_after()
     }
 
-    /// What `ca.pem` holds: the CA that signs now, and the one that soon will.
+    /// What `ca.pem` holds, which agents trust: the CA that signs now, or its root, and those of the one that soon will.
     #[must_use]
     pub fn anchors_pem(&self, now: Timestamp) -> String {
-        let next = self.pending(now).map(|(ca, _)| ca.pem());
-        self.signing(now).pem() + &next.unwrap_or_default()
+        let next = self.pending(now).map(|(ca, _)| ca.anchor_pem());
+        self.signing(now).anchor_pem() + &next.unwrap_or_default()
     }
 
-    /// The keys that are never anchors for upstream, earlier CAs' among them.
+    /// The keys that are never anchors for upstream: of CAs that sign or did, and of those above them.
     #[must_use]
     pub fn own_keys(&self) -> OwnKeys {
-        let next = self.next.as_ref().map(|next| next.ca.public_key_digest());
-        OwnKeys(self.retired.iter().copied().chain([self.current.public_key_digest()]).chain(next).collect())
+        let live = std::iter::once(&self.current).chain(self.next.as_ref().map(|next| &next.ca));
+        let of_live = live.flat_map(|ca| std::iter::once(ca.public_key_digest()).chain(ca.digests_above()));
+        OwnKeys(self.retired.iter().copied().chain(of_live).collect())
     }
 
     /// Makes a new CA. The old one signs for seven more days (fewer where it ends before); `immediately` the new one
@@ -142,7 +168,7 @@ impl CaState {
 
     fn replace_current(&mut self, ca: CertificateAuthority) {
         let old = std::mem::replace(&mut self.current, ca);
-        self.retired.push(old.public_key_digest());
+        self.retired.extend(std::iter::once(old.public_key_digest()).chain(old.digests_above()));
     }
 
     /// The state as one secret, for the store.
@@ -214,12 +240,16 @@ struct StoredNext<'a> {
 struct StoredCa<'a> {
     certificate: &'a str,
     key: &'a str,
+    /// Those above it, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    above: Vec<String>,
 }
 
 impl StoredCa<'_> {
     fn read(&self) -> Result<CertificateAuthority, CaError> {
         let decode = |text: &str| STANDARD.decode(text).map(Zeroizing::new).map_err(|_| CaError::Read("it is malformed"));
-        CertificateAuthority::from_der(&decode(self.certificate)?, &decode(self.key)?)
+        let above = self.above.iter().map(|c| decode(c).map(|der| der.to_vec().into())).collect::<Result<_, _>>()?;
+        CertificateAuthority::from_parts(&decode(self.certificate)?, &decode(self.key)?, above)
     }
 }
 
@@ -227,19 +257,21 @@ impl StoredCa<'_> {
 struct Encoded {
     certificate: String,
     key: Zeroizing<String>,
+    above: Vec<String>,
 }
 
 impl Encoded {
     fn of(ca: &CertificateAuthority) -> Self {
-        Self { certificate: STANDARD.encode(ca.certificate()), key: Zeroizing::new(STANDARD.encode(ca.key_der())) }
+        let above = ca.above().iter().map(|c| STANDARD.encode(c)).collect();
+        Self { certificate: STANDARD.encode(ca.certificate()), key: Zeroizing::new(STANDARD.encode(ca.key_der())), above }
     }
 
     fn stored(&self) -> StoredCa<'_> {
-        StoredCa { certificate: &self.certificate, key: &self.key }
+        StoredCa { certificate: &self.certificate, key: &self.key, above: self.above.clone() }
     }
 
     fn len(&self) -> usize {
-        self.certificate.len() + self.key.len()
+        self.certificate.len() + self.key.len() + self.above.iter().map(|c| c.len() + 16).sum::<usize>()
     }
 }
 
