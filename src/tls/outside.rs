@@ -137,7 +137,7 @@ fn check_chain(certificates: &[CertificateDer<'static>], key: &CaKey, now: Times
     let mut parsed: Vec<X509Certificate<'_>> = Vec::with_capacity(certificates.len());
     for (at, der) in certificates.iter().enumerate() {
         match X509Certificate::from_der(der) {
-            Ok((rest, certificate)) if rest.is_empty() => parsed.push(certificate),
+            Ok(([], certificate)) => parsed.push(certificate),
             _ => return fault(format!("{} is malformed", named(at))),
         }
     }

@@ -12,7 +12,8 @@ class Client {
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
         store.load(null, null);
         try (FileInputStream in = new FileInputStream(args[0])) {
-            store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(in));
+            for (var certificate : CertificateFactory.getInstance("X.509").generateCertificates(in))
+                store.setCertificateEntry("ca" + store.size(), certificate);
         }
         TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
         trust.init(store);

@@ -1,6 +1,7 @@
 //! What real clients say to the leaves: each that is installed must take them, and must refuse another CA's.
 
 pub(super) mod in_memory;
+pub(super) mod outside;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ impl Server {
     }
 }
 
-/// One server for each kind of host, two CAs' PEM files: the right one and a stranger's.
+/// One server for each kind of host and of CA (the own one, and another's intermediate), two PEM files: the right CAs and a stranger.
 struct Scene {
     dir: tempfile::TempDir,
     servers: Vec<Server>,
@@ -43,13 +44,17 @@ impl Scene {
     async fn new() -> Self {
         let dir = tempfile::tempdir().expect("made");
         let (state, stranger) = (CaState::generate(clock::now()).expect("made"), CaState::generate(clock::now()).expect("made"));
-        std::fs::write(dir.path().join("ca.pem"), state.anchors_pem(clock::now())).expect("written");
+        let (below, _) = outside::intermediate();
+        let trusted = state.anchors_pem(clock::now()) + &below.anchors_pem(clock::now());
+        std::fs::write(dir.path().join("ca.pem"), trusted).expect("written");
         std::fs::write(dir.path().join("stranger.pem"), stranger.anchors_pem(clock::now())).expect("written");
-        let cache = LeafCache::new(Arc::new(state)).expect("made");
         let mut servers = Vec::new();
-        for host in hosts() {
-            let config = cache.get(&host).await.expect("minted").config;
-            servers.push(Server { host, addr: serve(TlsAcceptor::from(config)).await });
+        for ca in [state, below] {
+            let cache = LeafCache::new(Arc::new(ca)).expect("made");
+            for host in hosts() {
+                let config = cache.get(&host).await.expect("minted").config;
+                servers.push(Server { host, addr: serve(TlsAcceptor::from(config)).await });
+            }
         }
         Self { dir, servers }
     }
