@@ -188,11 +188,14 @@ impl Server {
         let problems = self.shown.readiness.problems();
         let ready = problems.is_empty();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = if trusted {
-            serde_json::json!({ "ready": ready, "problems": problems, "notes": self.shown.readiness.notes() })
-        } else {
-            serde_json::json!({ "ready": ready })
-        };
+        let mut body = serde_json::json!({ "ready": ready });
+        if trusted {
+            body["problems"] = problems.into();
+            let notes = self.shown.readiness.notes();
+            if !notes.is_empty() {
+                body["notes"] = notes.into();
+            }
+        }
         answer(status, "application/json", format!("{body}\n"))
     }
 

@@ -1,5 +1,8 @@
 //! Vault as the source, against a real server (OpenBao).
 
 mod deploy;
+mod freshness;
+mod outage;
 mod policies;
 mod server;
+mod stage;

@@ -9,6 +9,10 @@ impl Readiness for Problems {
     fn problems(&self) -> Vec<String> {
         self.0.lock().expect("no test panics with it").clone()
     }
+
+    fn notes(&self) -> Vec<String> {
+        self.0.lock().expect("free").iter().map(|p| format!("note of {p}")).collect()
+    }
 }
 
 const TOKEN: &str = "0123456789abcdef";
