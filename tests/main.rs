@@ -22,3 +22,4 @@ mod shipped_files;
 mod store_attacks;
 mod support_works;
 mod transcripts;
+mod vault;

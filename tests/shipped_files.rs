@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::support::{Home, fresh_key, package_dir};
+use crate::support::clients::found;
+use crate::support::{Home, fresh_key, package_dir, skip, target_dir};
+
+/// The scripts of the repository.
+const SCRIPTS: [&str; 3] = [".ci/run", "tests/run", "deploy/vault/setup-approle.sh"];
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(package_dir().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -117,14 +121,41 @@ fn the_papers_of_the_house_are_there() {
         ("LICENSE-APACHE", "Apache License"),
         ("LICENSE-MIT", "Permission is hereby granted"),
         (".ci/run", "tests/run"),
+        ("deploy/vault/README.md", "vault kv put secret/openrouter"),
+        ("deploy/vault/keyhatch-policy.hcl", "secret/data/openrouter"),
+        ("deploy/vault/keyhatch-discover-policy.hcl", "secret/data/keyhatch/+"),
     ] {
         assert!(read(name).contains(word), "{name} has {word:?}");
     }
-    for script in [".ci/run", "tests/run"] {
+    for script in SCRIPTS {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(package_dir().join(script)).unwrap().permissions().mode();
         assert!(mode & 0o111 != 0, "{script} can be run");
-        assert!(Command::new("bash").arg("-n").arg(package_dir().join(script)).status().unwrap().success());
+        // Read by the shell that its first line names.
+        let shell = read(script).lines().next().unwrap().rsplit(['/', ' ']).next().unwrap().to_owned();
+        assert!(Command::new(shell).arg("-n").arg(package_dir().join(script)).status().unwrap().success(), "{script}");
+    }
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say_of_the_scripts() {
+    let Some(shellcheck) = Some(target_dir().join("venv/bin/shellcheck")).filter(|p| p.exists()).or_else(|| found("shellcheck")) else {
+        return skip("shellcheck_has_nothing_to_say_of_the_scripts", "no shellcheck on this machine");
+    };
+    let output = Command::new(shellcheck).args(SCRIPTS).current_dir(package_dir()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn what_the_papers_link_to_is_there() {
+    for paper in ["README.md", "CONTRIBUTING.md", "deploy/vault/README.md"] {
+        let text = read(paper);
+        let links = text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap());
+        let files = links.filter(|link| !link.is_empty() && !link.contains(':')).collect::<Vec<_>>();
+        assert!(!files.is_empty(), "{paper} links to files");
+        for file in files {
+            assert!(package_dir().join(paper).parent().unwrap().join(file).exists(), "{paper} links to {file}");
+        }
     }
 }
 

@@ -56,7 +56,8 @@ impl Client {
     }
 }
 
-fn found(name: &str) -> Option<PathBuf> {
+/// A program on `PATH` that runs.
+pub fn found(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))

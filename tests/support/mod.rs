@@ -1,5 +1,6 @@
 //! What the tests stand on: homes, a running `serve`, origins that can be scripted, and clients.
 
+pub mod bao;
 pub mod clients;
 pub mod home;
 pub mod origin;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+pub use bao::{Asked, Bao};
 pub use home::{Home, Said};
 pub use origin::{Exchange, Origin, Recorded};
 pub use raw::Agent;
