@@ -1,6 +1,6 @@
 //! HashiCorp Vault and OpenBao, which speaks the same API.
 //!
-//! This file alone names `vaultrs`, `rustify` and `reqwest`: it makes one HTTP exchange of one [`Call`]. vaultrs gives the
+//! This file alone names `vaultrs`, `rustify` and `reqwest`: it makes one HTTP exchange of one `Call`. vaultrs gives the
 //! endpoints' types; rustify makes requests of them; reqwest sends those. vaultrs' own client is not used: it obeys `HTTP_PROXY`, reads
 //! `VAULT_*` by itself, does not show the body of an answer with another status than 2xx (a soft-deleted version is a 404 with one), and
 //! cannot read OpenBao's `sys/health`. What is held here of a body is wiped; reqwest's own buffers are not in our hands.
