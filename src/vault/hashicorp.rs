@@ -1,10 +1,9 @@
 //! HashiCorp Vault and OpenBao, which speaks the same API.
 //!
-//! This file alone names `vaultrs`, `rustify` and `reqwest`: it makes one HTTP exchange of one [`Call`]. vaultrs gives the
-//! endpoints' types; rustify makes requests of them; reqwest sends those. What the three do wrong is kept out here:
-//! vaultrs' own client obeys `HTTP_PROXY`, reads `VAULT_*` by itself, takes an answer with another status than 2xx apart before we
-//! see its body (a soft-deleted version is a 404 with one), and cannot read OpenBao's `sys/health`. So its client is not used:
-//! requests go out by [`reqwest`] set up here, and answers come back as they are.
+//! This file alone names `vaultrs`, `rustify` and `reqwest`: it makes one HTTP exchange of one `Call`. vaultrs gives the
+//! endpoints' types; rustify makes requests of them; reqwest sends those. vaultrs' own client is not used: it obeys `HTTP_PROXY`, reads
+//! `VAULT_*` by itself, does not show the body of an answer with another status than 2xx (a soft-deleted version is a 404 with one), and
+//! cannot read OpenBao's `sys/health`. What is held here of a body is wiped; reqwest's own buffers are not in our hands.
 
 mod answer;
 mod answers;
@@ -19,6 +18,7 @@ mod settings;
 mod source;
 mod tls;
 mod transit;
+mod wrapped;
 
 use std::time::Duration;
 

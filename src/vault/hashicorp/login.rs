@@ -18,6 +18,8 @@ use crate::credential::Secret;
 
 /// After a failed log-in, whoever asks within this gets the same failure.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+/// A refusal holds twice as long each time, up to this, unless the file behind it changes: Vault locks out whoever is refused too often.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
 /// A token older than this that is good, but refused a path, is replaced once: a role may have got another policy since its log-in.
 const POLICIES_HOLD: Duration = Duration::from_secs(300);
 /// The longest file of a token, a secret id or a JWT, in bytes.
@@ -45,6 +47,15 @@ impl Way {
     /// Whether this process logs in itself: the token is its own to replace and to revoke.
     pub(super) fn is_own(&self) -> bool {
         matches!(self, Self::AppRole { .. } | Self::Jwt { .. })
+    }
+
+    /// The file that a log-in reads.
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Given(_) => None,
+            Self::File(path) | Self::Jwt { jwt_file: path, .. } => Some(path),
+            Self::AppRole { secret_id_file, .. } => secret_id_file.as_deref(),
+        }
     }
 
     /// What it is called in a sentence.
@@ -86,13 +97,32 @@ impl Session {
 #[derive(Default)]
 pub(super) struct Gate {
     last_number: u64,
-    failed: Option<(Instant, VaultError)>,
+    failed: Option<Failed>,
     /// An unwrapped secret id, and what its file held.
-    unwrapped: Option<([u8; 32], Secret)>,
+    pub(super) unwrapped: Option<([u8; 32], Secret)>,
     /// The content of the token's file that Vault would not take.
     pub(super) refused: Option<[u8; 32]>,
     /// The token before the present one, where it may still live.
     pub(super) past: Option<Arc<Session>>,
+}
+
+/// The last log-in, where it failed.
+struct Failed {
+    at: Instant,
+    error: VaultError,
+    /// How many failed in a row.
+    times: u32,
+    /// What its file held, where there was one.
+    file: Option<[u8; 32]>,
+}
+
+impl Failed {
+    /// Whether it is too early to try again.
+    fn holds(&self, file: Option<[u8; 32]>) -> bool {
+        let refused = self.error.kind == VaultErrorKind::LoginRefused;
+        let hold = if refused { REFUSAL_HOLDS.min(FAILURE_HOLDS * 2_u32.pow((self.times - 1).min(6))) } else { FAILURE_HOLDS };
+        self.at.elapsed() < hold && (!refused || self.file == file)
+    }
 }
 
 /// Some moment between a half and two thirds of a life from now, so that replicas do not all come at once.
@@ -162,19 +192,23 @@ impl Vault {
         if self.closed.load(Ordering::Acquire) {
             return Err(VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end"));
         }
-        if let Some((at, error)) = gate.failed.as_ref().filter(|(at, _)| at.elapsed() < FAILURE_HOLDS) {
-            tracing::trace!(ago = ?at.elapsed(), "a log-in failed just now");
-            return Err(error.clone());
+        let file = match self.way.file() {
+            Some(path) => read_file(path, "it").await.ok().map(|(digest, _)| digest),
+            None => None,
+        };
+        if let Some(failed) = gate.failed.as_ref().filter(|f| f.holds(file)) {
+            return Err(failed.error.clone());
         }
         match self.obtain(&mut gate).await {
             Ok((grant, digest)) => Ok(self.install(&mut gate, grant, digest)),
             Err(error) => {
                 Counters::add(&self.counters.login_failures);
                 // Said once, not at each try.
-                if gate.failed.as_ref().is_none_or(|(_, last)| *last != error) {
+                if gate.failed.as_ref().is_none_or(|f| f.error != error) {
                     tracing::warn!("no token for Vault: {error}");
                 }
-                gate.failed = Some((Instant::now(), error.clone()));
+                let times = gate.failed.as_ref().map_or(1, |f| f.times.saturating_add(1));
+                gate.failed = Some(Failed { at: Instant::now(), error: error.clone(), times, file });
                 Err(error)
             }
         }
@@ -253,6 +287,7 @@ impl Vault {
         }
         let why = match (answer.status, answer.said.as_str()) {
             (404, _) => "nothing is mounted there: `vault auth list` shows the methods".to_owned(),
+            (403, "permission denied") => "permission denied: the role does not take it, or nothing is mounted there (`vault auth list`)".to_owned(),
             (_, "") => format!("status {}", answer.status),
             (_, said) => said.to_owned(),
         };
@@ -277,51 +312,6 @@ impl Vault {
             format!("Vault does not know {}: it is expired or revoked; give a new one", self.way.name()),
         ))
     }
-
-    /// The secret id of a wrapping token, unwrapped the first time and kept.
-    async fn unwrapped<'g>(&self, gate: &'g mut Gate, mount: &str, path: &Path) -> Result<&'g Secret, VaultError> {
-        let file = read_file(path, "the wrapping token of the secret id").await;
-        let known = match (&gate.unwrapped, &file) {
-            (Some((digest, _)), Ok((now, _))) => digest == now,
-            // Some remove the file once it was read.
-            (Some(_), Err(_)) => true,
-            (None, _) => false,
-        };
-        if !known {
-            let (digest, wrapping) = file?;
-            let secret_id = self.unwrap(mount, path, &wrapping).await?;
-            gate.unwrapped = Some((digest, secret_id));
-        }
-        gate.unwrapped.as_ref().map(|(_, secret_id)| secret_id).ok_or_else(|| VaultError::bad_answer("sys/wrapping/unwrap"))
-    }
-
-    async fn unwrap(&self, mount: &str, path: &Path, wrapping: &Secret) -> Result<Secret, VaultError> {
-        let refused = |why: String| VaultError::new(VaultErrorKind::LoginRefused, format!("the wrapping token in {}: {why}", path.display()));
-        let used =
-            || refused("it was used before, or its time is over: put a new one there (`vault write -wrap-ttl=...`), and find out who used it".into());
-        let seen = self.send(&Call::WrappingLookup { token: wrapping }, None).await?;
-        if seen.status == 400 || seen.status == 403 {
-            return Err(used());
-        }
-        let made_by = answers::text(&seen.ok()?.body, "creation_path", "sys/wrapping/lookup")?;
-        if !is_secret_id_path(&made_by, mount) {
-            return Err(refused(format!(
-                "it was made by {made_by}, not by auth/{mount}/role/ROLE/secret-id: it was swapped, or is for something else"
-            )));
-        }
-        let answer = self.send(&Call::Unwrap, Some(wrapping)).await?;
-        if answer.status == 400 || answer.status == 403 {
-            return Err(used());
-        }
-        answers::secret(&answer.ok()?.body, "secret_id", "sys/wrapping/unwrap")
-    }
-}
-
-/// `auth/MOUNT/role/ROLE/secret-id`, where Vault may put the namespace before.
-fn is_secret_id_path(path: &str, mount: &str) -> bool {
-    let inner = |rest: &str| rest.strip_suffix("/secret-id").is_some_and(|role| !role.is_empty() && !role.contains('/'));
-    let Some((before, role)) = path.split_once(&format!("auth/{mount}/role/")) else { return false };
-    (before.is_empty() || before.ends_with('/')) && inner(role)
 }
 
 /// Whether the answer of `lookup-self` shows a good token. A refusal does too where it is the policy's: Vault says that in the words of
@@ -339,20 +329,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_secret_id_is_made() {
-        for good in ["auth/approle/role/keyhatch/secret-id", "team/auth/approle/role/keyhatch/secret-id"] {
-            assert!(is_secret_id_path(good, "approle"), "{good}");
-        }
-        for bad in [
-            "auth/other/role/keyhatch/secret-id",
-            "auth/approle/role/keyhatch/role-id",
-            "auth/approle/role//secret-id",
-            "xauth/approle/role/keyhatch/secret-id",
-            "sys/wrapping/wrap",
-            "secret/data/auth/approle/role/a/b/secret-id",
-        ] {
-            assert!(!is_secret_id_path(bad, "approle"), "{bad}");
-        }
+    fn refusals_hold_longer_and_longer_unless_the_file_changes() {
+        let failed = |kind, times, ago| {
+            let error = VaultError::new(kind, "");
+            Failed {
+                at: Instant::now().checked_sub(Duration::from_millis(ago)).expect("the machine is up longer"),
+                error,
+                times,
+                file: Some([1; 32]),
+            }
+        };
+        let (refused, outage) = (VaultErrorKind::LoginRefused, VaultErrorKind::Unreachable);
+        assert!(failed(refused, 1, 500).holds(Some([1; 32])) && !failed(refused, 1, 1500).holds(Some([1; 32])));
+        assert!(failed(refused, 3, 3500).holds(Some([1; 32])) && !failed(refused, 3, 4500).holds(Some([1; 32])));
+        assert!(!failed(refused, 3, 0).holds(Some([2; 32])) && !failed(refused, 3, 0).holds(None));
+        assert!(!failed(refused, 90, 60_500).holds(Some([1; 32])));
+        assert!(failed(outage, 9, 500).holds(None) && !failed(outage, 9, 1500).holds(Some([1; 32])));
     }
 
     #[test]

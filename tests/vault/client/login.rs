@@ -196,9 +196,9 @@ async fn kubernetes_logs_in() {
     let Some(bao) = bao("kubernetes_logs_in") else { return };
     // What stands in for the Kubernetes API answers TokenReviews.
     let api = Stub::start(|request| {
-        let good = request.contains("tokenreviews") && request.contains("TokenReview");
+        let good = request.starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews") && request.contains("\"spec\":{\"token\":\"ey");
         let user = json!({ "username": "system:serviceaccount:default:keyhatch", "uid": "7d3c", "groups": ["system:serviceaccounts"] });
-        let status = if good { json!({ "authenticated": true, "user": user }) } else { json!({ "authenticated": false }) };
+        let status = if good { json!({ "authenticated": true, "user": user, "audiences": ["vault"] }) } else { json!({ "authenticated": false }) };
         Stub::json("201 Created", &json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status }).to_string())
     });
     let ca = rcgen::generate_simple_self_signed(vec!["kubernetes".into()]).unwrap().cert.pem();

@@ -1,8 +1,13 @@
 //! A 403: whether it is the policy's or the token's, and what is said of it.
 
-use keyhatch::vault::hashicorp::VaultErrorKind;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
-use super::{failed, token, vault};
+use keyhatch::vault::hashicorp::{Login, VaultErrorKind};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::{failed, file, swap, token, until, vault};
 use crate::support::{Bao, fresh_key};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,4 +85,55 @@ async fn a_token_that_may_not_look_itself_up_works() {
     failed(client.read("secret/b", None).await, VaultErrorKind::Denied, &[own]);
     bao.revoke(own);
     failed(client.read("secret/a", None).await, VaultErrorKind::LoginRefused, &[own]);
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(event)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// One thread, so that everything is logged to this test's log.
+#[tokio::test(flavor = "current_thread")]
+async fn the_log_tells_of_log_ins_and_holds_no_secret() {
+    let Some(bao) = Bao::dev("the_log_tells_of_log_ins_and_holds_no_secret") else { return };
+    let log = Log::default();
+    let writer = log.clone();
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    let all = Targets::new().with_target("keyhatch", tracing::Level::TRACE);
+    let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(all).with(layer));
+    let key = fresh_key();
+    bao.put("secret/a", &[("key", &key)]);
+    bao.policy("one", "path \"secret/data/a\" { capabilities = [\"read\"] }");
+    let (role_id, secret_id) = bao.approle("keyhatch", &["one"], "2s", "4s");
+    let path = file(&bao, "secret-id", &secret_id);
+    let client = vault(&bao, Login::AppRole { mount: "approle".into(), role_id, secret_id_file: Some(path.clone()), wrapped: false });
+    let renewal = client.spawn_renewal();
+    client.read("secret/a", None).await.unwrap();
+    until("it is logged in anew", || async { (client.stats().logins >= 2 && client.stats().renewals >= 1).then_some(()) }).await;
+    // From now on log-ins are refused, and it is said once.
+    swap(&path, "00000000-1111-2222-3333-444444444444");
+    until("several log-ins failed", || async { (client.stats().login_failures >= 3).then_some(()) }).await;
+    renewal.abort();
+    let sink = vault(&bao, Login::TokenFile(file(&bao, "sink", &bao.token(&["one"], "1h", None))));
+    sink.read("secret/a", None).await.unwrap();
+    drop(guard);
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let count = |what: &str| text.lines().filter(|l| l.contains(what)).count();
+    assert!(count("takes AppRole (auth/approle): for 2 s, policies default, one") >= 2, "{text}");
+    assert_eq!(count("WARN"), 1, "{text}");
+    assert_eq!(count("no token for Vault: Vault refuses the log-in by AppRole (auth/approle): invalid role or secret ID"), 1, "{text}");
+    assert_eq!(count("takes the token in "), 1, "{text}");
+    for secret in [key.as_str(), &secret_id, "00000000-1111-2222-3333-444444444444", bao.root_token(), "s.", "hvs."] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
 }
