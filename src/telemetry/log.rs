@@ -18,6 +18,10 @@ pub const VARIABLE: &str = "KEYHATCH_LOG";
 
 const CRATE: &str = "keyhatch";
 
+/// Libraries under the client for Vault. They print each failed call as an error of their own, with its path, and some answers' words; what is to be
+/// said of a failure the client says itself.
+const SILENT: [&str; 5] = ["vaultrs", "rustify", "reqwest", "hyper_util", "rustls_platform_verifier"];
+
 /// `KEYHATCH_LOG` says nothing that can be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -62,7 +66,8 @@ fn targets(text: &str) -> Result<Targets, LogError> {
         }
     }
     let others = own.min(LevelFilter::WARN);
-    Ok(Targets::new().with_default(others).with_target(CRATE, own).with_targets(modules))
+    let silent = SILENT.iter().map(|library| (*library, LevelFilter::OFF));
+    Ok(Targets::new().with_default(others).with_targets(silent).with_target(CRATE, own).with_targets(modules))
 }
 
 /// Makes a writer for each event.
@@ -116,6 +121,9 @@ mod tests {
         let all = targets("trace").expect("a level");
         assert!(all.would_enable("keyhatch::proxy", &Level::TRACE));
         assert!(all.would_enable("h2", &Level::WARN) && !all.would_enable("h2", &Level::INFO));
+        for target in ["vaultrs::api", "rustify::client", "reqwest::async_impl", "hyper_util::client"] {
+            assert!(!all.would_enable(target, &Level::ERROR), "{target}");
+        }
         let quiet = targets("error").expect("a level");
         assert!(!quiet.would_enable("h2", &Level::WARN) && quiet.would_enable("keyhatch", &Level::ERROR));
     }

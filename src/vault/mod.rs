@@ -1,5 +1,6 @@
 //! Where plaintexts come from. [`CredentialSource::fetch`] is the only way to one, and it takes a [`Permit`].
 
+pub mod hashicorp;
 pub mod local;
 
 use std::collections::HashMap;

@@ -1,0 +1,371 @@
+//! [`Vault`]: what may be asked, with a good token under each call.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::answer::Answer;
+use super::answers::{self, Health, Lease, Metadata, Mount, MountKind, Reading, TokenInfo};
+use super::error::{self, VaultError, VaultErrorKind};
+use super::login::{Gate, Session, Way};
+use super::settings::{Address, VaultSettings};
+use super::{Call, Wire};
+use crate::credential::Secret;
+
+/// A Vault, and the token with which it is asked. It has no `Debug`.
+pub struct Vault {
+    pub(super) wire: Wire,
+    pub(super) at: String,
+    pub(super) way: Way,
+    warnings: Vec<String>,
+    /// The present token. Calls take it as it is; only a log-in waits.
+    pub(super) current: ArcSwapOption<Session>,
+    /// One log-in at a time.
+    pub(super) gate: tokio::sync::Mutex<Gate>,
+    pub(super) session: watch::Sender<u64>,
+    pub(super) closed: AtomicBool,
+    pub(super) counters: Counters,
+    /// The mounts met so far. There are few.
+    mounts: Mutex<Vec<Mount>>,
+    pub(super) this: Weak<Self>,
+}
+
+/// Counts since the start, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VaultStats {
+    /// Reads of data, metadata and lists, each try counted.
+    pub reads: u64,
+    /// Tokens come to: log-ins, and tokens taken from a file or from `VAULT_TOKEN`.
+    pub logins: u64,
+    /// Log-ins that failed.
+    pub login_failures: u64,
+    /// Renewals of the token that worked.
+    pub renewals: u64,
+    /// Calls without an answer, or with one that says that Vault cannot serve (429, 5xx).
+    pub errors: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) reads: AtomicU64,
+    pub(super) logins: AtomicU64,
+    pub(super) login_failures: AtomicU64,
+    pub(super) renewals: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A path of Vault as it may be put into a URL: `secret/openrouter`, without slashes at its ends.
+pub(super) fn valid_path(path: &str) -> Result<&str, VaultError> {
+    let trimmed = path.trim_end_matches('/');
+    let bad_part = |part: &str| matches!(part, "" | "." | "..") || part.chars().any(char::is_control);
+    if trimmed.split('/').any(bad_part) {
+        return Err(VaultError::settings(format!("{path:?} is no path of Vault; give one as `secret/openrouter`")));
+    }
+    Ok(trimmed)
+}
+
+/// What is below the mount; empty for the mount itself.
+fn below<'a>(mount: &Mount, path: &'a str) -> &'a str {
+    path.strip_prefix(mount.path.as_str()).unwrap_or("")
+}
+
+impl Mount {
+    fn holds(&self, path: &str) -> bool {
+        path.starts_with(&self.path) || path == self.name()
+    }
+
+    /// Without the slash.
+    fn name(&self) -> &str {
+        self.path.trim_end_matches('/')
+    }
+}
+
+impl Vault {
+    /// Reads the files that the settings name (the CA, the client's certificate) and sets the client up. Nothing is asked of Vault
+    /// yet: the first call logs in.
+    ///
+    /// # Errors
+    /// [`VaultError`] of kind `Settings`.
+    pub fn new(settings: VaultSettings) -> Result<Arc<Self>, VaultError> {
+        let address = Address::parse(&settings.address)?;
+        let warnings = settings.warnings(&address);
+        let wire = Wire::new(&settings, &address)?;
+        let at = address.shown().to_owned();
+        let way = Way::of(settings.login);
+        Ok(Arc::new_cyclic(|this| Self {
+            wire,
+            at,
+            way,
+            warnings,
+            current: ArcSwapOption::empty(),
+            gate: tokio::sync::Mutex::default(),
+            session: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
+            counters: Counters::default(),
+            mounts: Mutex::default(),
+            this: this.clone(),
+        }))
+    }
+
+    /// Where Vault is, for messages.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.at
+    }
+
+    /// What is to be said at every start and by `doctor`: plain http off loopback, a certificate that is not verified.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> VaultStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { reads, logins, login_failures, renewals, errors } = &self.counters;
+        VaultStats { reads: get(reads), logins: get(logins), login_failures: get(login_failures), renewals: get(renewals), errors: get(errors) }
+    }
+
+    /// The number of the token in use, which grows with each new one (not with a renewal). A lease ends with the token it was read
+    /// with, so whoever holds one reads anew when this changes.
+    #[must_use]
+    pub fn session(&self) -> watch::Receiver<u64> {
+        self.session.subscribe()
+    }
+
+    /// One call on the wire, counted.
+    pub(super) async fn send(&self, call: &Call<'_>, token: Option<&Secret>) -> Result<Answer, VaultError> {
+        if matches!(call, Call::Read { .. } | Call::List { .. } | Call::Kv2Read { .. } | Call::Kv2Metadata { .. } | Call::Kv2List { .. }) {
+            Counters::add(&self.counters.reads);
+        }
+        let answer = self.wire.send(call, token).await;
+        if answer.as_ref().map_or(true, |a| a.status == 429 || a.status >= 500) {
+            Counters::add(&self.counters.errors);
+        }
+        answer
+    }
+
+    /// Makes a call with the present token, logging in where there is none. A 403 is believed of a token that is known to be good
+    /// alone: an expired one is a 403 too.
+    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer, VaultError> {
+        let session = self.present().await?;
+        let answer = self.send(call, Some(&session.token)).await?;
+        if answer.status != 403 {
+            return Ok(answer);
+        }
+        match self.other_than(&session).await? {
+            Some(other) => self.send(call, Some(&other.token)).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// Which engine is mounted above a path: `GET sys/internal/ui/mounts/PATH`, remembered.
+    ///
+    /// # Errors
+    /// [`VaultError`]. Vault says 403 both where nothing is mounted and where the token has no right below the mount; a read tells which.
+    pub async fn mount_of(&self, path: &str) -> Result<Mount, VaultError> {
+        let path = valid_path(path)?;
+        if let Some(mount) = self.mounts().iter().find(|m| m.holds(path)) {
+            return Ok(mount.clone());
+        }
+        let answer = self.ask(&Call::MountOf { path }).await?;
+        if answer.status == 403 {
+            let probe = self.ask(&Call::Read { path }).await?;
+            return Err(if probe.status == 404 && probe.failure().kind == VaultErrorKind::NoMount { probe.failure() } else { hidden(path) });
+        }
+        let mount = answers::mount(&answer.ok()?.body, path)?;
+        let mut mounts = self.mounts();
+        mounts.retain(|m| m.path != mount.path);
+        mounts.push(mount.clone());
+        Ok(mount)
+    }
+
+    fn mounts(&self) -> std::sync::MutexGuard<'_, Vec<Mount>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A 404 may mean that the mount is another one now: it is asked for anew next time.
+    fn nothing(&self, mount: &Mount, answer: &Answer) -> VaultError {
+        self.mounts().retain(|m| m.path != mount.path);
+        answer.failure()
+    }
+
+    /// Reads a secret. KV version 2: `GET MOUNT/data/REST`, `version` pins one. Any other engine: `GET PATH`; the answer may have a lease.
+    ///
+    /// # Errors
+    /// [`VaultError`]: `NotFound`, `Deleted`, `Denied`, `NoMount`, or an outage.
+    pub async fn read(&self, path: &str, version: Option<u64>) -> Result<Reading, VaultError> {
+        let path = valid_path(path)?;
+        let mount = self.mount_of(path).await?;
+        if mount.kind != MountKind::KvV2 {
+            if version.is_some() {
+                return Err(VaultError::settings(format!("{path} has no versions: {} is not a key/value engine of version 2", mount.path)));
+            }
+            let answer = self.ask(&Call::Read { path }).await?;
+            return if answer.status == 404 { Err(self.nothing(&mount, &answer)) } else { answers::plain(&answer.ok()?.body, path) };
+        }
+        let rest = entry(&mount, path)?;
+        let answer = self.ask(&Call::Kv2Read { mount: mount.name(), path: rest, version }).await?;
+        if answer.status != 404 {
+            return answers::kv2(&answer.ok()?.body, path)?.ok_or_else(|| deleted(path, None));
+        }
+        // The body tells a deleted version, which has its metadata, from nothing.
+        if let Ok(None) = answers::kv2(&answer.body, path) {
+            return Err(deleted(path, version));
+        }
+        let error = self.nothing(&mount, &answer);
+        Err(match version {
+            Some(n) if error.kind == VaultErrorKind::NotFound => VaultError { detail: format!("{}, or no version {n} of it", error.detail), ..error },
+            _ => error,
+        })
+    }
+
+    /// What KV version 2 says about a secret without reading it: `GET MOUNT/metadata/REST`.
+    ///
+    /// # Errors
+    /// [`VaultError`], of kind `Settings` where the engine is another one.
+    pub async fn metadata(&self, path: &str) -> Result<Metadata, VaultError> {
+        let path = valid_path(path)?;
+        let mount = self.kv2(path).await?;
+        let answer = self.ask(&Call::Kv2Metadata { mount: mount.name(), path: entry(&mount, path)? }).await?;
+        if answer.status == 404 { Err(self.nothing(&mount, &answer)) } else { answers::metadata(&answer.ok()?.body, path, crate::clock::now()) }
+    }
+
+    /// The names directly below a folder; those of sub-folders end in a slash. An empty folder is an empty list.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn list(&self, path: &str) -> Result<Vec<String>, VaultError> {
+        let path = valid_path(path)?;
+        let mount = self.mount_of(path).await?;
+        let answer = match mount.kind {
+            MountKind::KvV2 => self.ask(&Call::Kv2List { mount: mount.name(), path: below(&mount, path) }).await?,
+            _ => self.ask(&Call::List { path }).await?,
+        };
+        if answer.status == 404 {
+            let error = self.nothing(&mount, &answer);
+            return if error.kind == VaultErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) };
+        }
+        answers::keys(&answer.ok()?.body, path)
+    }
+
+    /// Writes a secret where there is none yet (KV version 2, check-and-set 0). `false`: there is one, and it was left alone; one that
+    /// is soft-deleted counts.
+    ///
+    /// # Errors
+    /// [`VaultError`], of kind `Settings` where the engine is another one or a value is not UTF-8.
+    pub async fn create(&self, path: &str, fields: &[(&str, &Secret)]) -> Result<bool, VaultError> {
+        let path = valid_path(path)?;
+        let mount = self.kv2(path).await?;
+        let answer = self.ask(&Call::Kv2Create { mount: mount.name(), path: entry(&mount, path)?, fields }).await?;
+        if answer.status == 400 && answer.said.contains("check-and-set") {
+            return Ok(false);
+        }
+        answer.ok().map(|_| true)
+    }
+
+    async fn kv2(&self, path: &str) -> Result<Mount, VaultError> {
+        let mount = self.mount_of(path).await?;
+        if mount.kind == MountKind::KvV2 {
+            return Ok(mount);
+        }
+        Err(VaultError::settings(format!(
+            "{path} must be in a key/value engine of version 2, and {} is not: `vault kv enable-versioning`",
+            mount.path
+        )))
+    }
+
+    /// Renews a lease: `POST sys/leases/renew`.
+    ///
+    /// # Errors
+    /// [`VaultError`], of kind `BadAnswer` where the lease is over or cannot be renewed.
+    pub async fn renew_lease(&self, lease_id: &str) -> Result<Lease, VaultError> {
+        answers::lease(&self.ask(&Call::RenewLease { id: lease_id }).await?.ok()?.body)
+    }
+
+    /// Revokes a lease: `POST sys/leases/revoke`.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn revoke_lease(&self, lease_id: &str) -> Result<(), VaultError> {
+        self.ask(&Call::RevokeLease { id: lease_id }).await?.ok().map(drop)
+    }
+
+    /// How Vault is: `GET sys/health`. It takes no token, and a sealed Vault answers too.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn health(&self) -> Result<Health, VaultError> {
+        answers::health(&self.send(&Call::Health, None).await?.ok()?.body)
+    }
+
+    /// What Vault says about the token in use: `GET auth/token/lookup-self`.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn token_info(&self) -> Result<TokenInfo, VaultError> {
+        answers::token_info(&self.ask(&Call::LookupSelf).await?.ok()?.body)
+    }
+}
+
+/// The part of the path below the mount, where there is one.
+fn entry<'a>(mount: &Mount, path: &'a str) -> Result<&'a str, VaultError> {
+    let rest = below(mount, path);
+    if rest.is_empty() { Err(VaultError::settings(format!("{path} is where an engine of Vault is mounted; name an entry in it"))) } else { Ok(rest) }
+}
+
+/// A mount that Vault does not show. The line is that of KV version 2 mounted at the path's first part, as it mostly is.
+fn hidden(path: &str) -> VaultError {
+    let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
+    let guess = if rest.is_empty() { format!("{mount}/*") } else { format!("{mount}/data/{rest}") };
+    let error = error::denied("read", &guess);
+    VaultError { detail: format!("{}; or nothing is mounted at {mount}/ (`vault secrets list`)", error.detail), ..error }
+}
+
+fn deleted(path: &str, version: Option<u64>) -> VaultError {
+    let which = version.map_or_else(|| "the current version".to_owned(), |n| format!("version {n}"));
+    VaultError::new(
+        VaultErrorKind::Deleted,
+        format!("{which} of {path} is deleted in Vault: `vault kv put` writes a new one, `vault kv undelete` brings it back"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for good in ["secret/a", "secret/a/", "secret", "kv/team/a b", "secret/ü"] {
+            assert!(valid_path(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "/secret/a", "secret//a", "secret/../sys/seal", "secret/./a", "secret/a\n"] {
+            assert!(valid_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mount_holds_what_is_below_it() {
+        let mount = Mount { path: "team/kv/".into(), kind: MountKind::KvV2 };
+        assert!(mount.holds("team/kv/a/b") && mount.holds("team/kv") && !mount.holds("team/kvx/a"));
+        assert_eq!((below(&mount, "team/kv/a/b"), below(&mount, "team/kv")), ("a/b", ""));
+        assert!(entry(&mount, "team/kv").is_err());
+    }
+
+    #[test]
+    fn a_hidden_mount_is_told_both_ways() {
+        let error = hidden("secret/openrouter");
+        assert_eq!(error.kind, VaultErrorKind::Denied);
+        assert!(error.detail.contains("path \"secret/data/openrouter\" { capabilities = [\"read\"] }"), "{error}");
+        assert!(error.detail.contains("`vault secrets list`"), "{error}");
+    }
+}
