@@ -6,7 +6,9 @@ mod listen;
 mod ops;
 mod settings;
 mod state;
+pub mod transit;
 mod usage;
+mod vault_settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
 pub use settings::{dialer, egress};
 pub use state::{CA_ITEM, State};
+pub use vault_settings::vault_settings;
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);
