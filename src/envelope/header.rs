@@ -47,9 +47,9 @@ pub enum UnlockError {
     #[error("it is sealed with {sealed}, not with {given}")]
     Mismatch {
         /// What was given.
-        given: SealedBy,
+        given: Box<SealedBy>,
         /// What it is sealed with.
-        sealed: SealedBy,
+        sealed: Box<SealedBy>,
     },
     /// The key file is none.
     #[error("the key file {}: {why}", path.display())]
@@ -150,7 +150,7 @@ impl Header {
                 let plain: &[u8; 32] = plain.expose().try_into().map_err(|_| UnlockError::Wrong)?;
                 Ok(self.kdf.derive(plain)?)
             }
-            _ => Err(UnlockError::Mismatch { given: key.kind(), sealed: self.sealed_by() }),
+            _ => Err(UnlockError::Mismatch { given: Box::new(key.kind()), sealed: Box::new(self.sealed_by()) }),
         }
     }
 }

@@ -3,3 +3,4 @@
 mod deploy;
 mod policies;
 mod server;
+mod transit;
