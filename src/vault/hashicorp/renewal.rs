@@ -105,7 +105,8 @@ impl Keeper {
             return vault.newer_than(session.number).await.map(drop);
         }
         let answer = vault.send(&Call::RenewSelf, Some(&session.token)).await?;
-        if matches!(answer.status, 400 | 403) {
+        // OpenBao says 500 of a token at its maximum: "past the max TTL, cannot renew".
+        if matches!(answer.status, 400 | 403 | 404 | 500) {
             if own {
                 return vault.newer_than(session.number).await.map(drop);
             }
@@ -117,7 +118,7 @@ impl Keeper {
         Counters::add(&vault.counters.renewals);
         let ends = grant.ttl.map(|ttl| Instant::now() + ttl);
         // Near its maximum a token gets less than was asked for, and at it nothing.
-        let capped = grant.ttl.is_some_and(|ttl| ttl < session.whole.mul_f64(2.0 / 3.0));
+        let capped = grant.ttl.is_some_and(|ttl| ttl < session.whole.mul_f64(0.9));
         let whole = session.whole.max(grant.ttl.unwrap_or_default());
         let due = grant.ttl.filter(|_| !capped || own).map(due_after);
         vault.replace(&session, Session { ends, whole, due, renewable: grant.renewable, ..copy(&session) }).await;
