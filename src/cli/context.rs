@@ -16,9 +16,11 @@ use crate::config::{Config, ConfigError, UnlockMethod};
 use crate::credential::CredentialName;
 use crate::envelope::{SealedBy, UnlockKey};
 use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
+use crate::server::transit::{self, TransitError};
 use crate::server::{CA_ITEM, ReloadError, ServerOptions, StartError, StoreCheckpoints, audit_key};
 use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
+use crate::vault::hashicorp::TransitKey;
 use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
 use crate::{clock, environment};
 
@@ -66,15 +68,29 @@ impl Context {
 
     /// What unlocks a store file.
     pub(crate) fn key_for(&self, config: &Config, store: &Path) -> Result<UnlockKey, CommandError> {
-        Ok(self.sources(config).unlock(store, &sealed_as_meant(config, store)?)?)
+        self.key_of(config, store, &sealed_as_meant(config, store)?, Patience::None)
+    }
+
+    /// What unlocks a store file that is sealed so: from the first source that is set, or from Vault.
+    pub(crate) fn key_of(&self, config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<UnlockKey, CommandError> {
+        match self.sources(config).unlock(store, sealed)? {
+            Some(key) => Ok(key),
+            None => ask_vault(config, store, sealed, patience),
+        }
     }
 
     /// The unlocked store. The configuration is read first: nothing is asked for where that is wrong.
     pub(crate) fn unlock(&self) -> Result<Unlocked, CommandError> {
+        self.unlock_with(Patience::None)
+    }
+
+    /// The same, with patience for a Vault that is to open it.
+    pub(crate) fn unlock_with(&self, patience: Patience) -> Result<Unlocked, CommandError> {
         let home = self.home()?;
         let config = self.config(&home)?;
-        let key = self.key_for(&config, &home.store())?;
-        let store = Arc::new(LocalStore::open(&home.store(), &key)?);
+        let path = home.store();
+        let key = self.key_of(&config, &path, &sealed_as_meant(&config, &path)?, patience)?;
+        let store = Arc::new(LocalStore::open(&path, &key)?);
         Ok(Unlocked { home, config, store })
     }
 
@@ -89,6 +105,15 @@ impl Context {
     pub(crate) fn admin(&self, home: &Home) -> Result<AdminClient, ClientError> {
         AdminClient::connect(&home.admin_sock())
     }
+}
+
+/// How long a Vault that is away is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// As long as a Vault may take that starts together with `serve`.
+    Start,
 }
 
 /// The home, the configuration and the store, unlocked.
@@ -201,13 +226,57 @@ pub(crate) fn not_started(config_file: &Path, e: StartError) -> CommandError {
 /// How a store file is sealed, which the configuration must not contradict.
 pub(crate) fn sealed_as_meant(config: &Config, store: &Path) -> Result<SealedBy, CommandError> {
     let sealed = LocalStore::sealed_by(store)?;
-    let fits = |u: UnlockMethod| (u == UnlockMethod::Passphrase) == matches!(sealed, SealedBy::Passphrase);
-    if let Some(unlock) = config.store.unlock.filter(|u| !fits(*u)) {
-        let said = if unlock == UnlockMethod::Passphrase { "passphrase" } else { "key-file" };
-        let message = format!("{} is sealed with {sealed}, but the configuration says [store] unlock = \"{said}\"", store.display());
-        return Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"));
+    let Some(said) = contradiction(config, &sealed) else { return Ok(sealed) };
+    let message = format!("{} is sealed with {sealed}, but the configuration says [store] {said}", store.display());
+    Err(CommandError::new(ErrorKind::Locked, message).hint("change the configuration, or reseal the store with `keyhatch store rekey`"))
+}
+
+/// What the configuration says against a seal.
+pub(crate) fn contradiction(config: &Config, sealed: &SealedBy) -> Option<String> {
+    let method = method_of(sealed);
+    match (config.store.unlock, &config.store.transit_key, sealed) {
+        (Some(unlock), ..) if unlock != method => Some(format!("unlock = \"{}\"", unlock.word())),
+        (_, Some(said), SealedBy::Transit { key, .. }) if said != key => Some(format!("transit_key = \"{said}\"")),
+        _ => None,
     }
-    Ok(sealed)
+}
+
+/// The method that opens what is sealed so.
+pub(crate) fn method_of(sealed: &SealedBy) -> UnlockMethod {
+    match sealed {
+        SealedBy::Passphrase => UnlockMethod::Passphrase,
+        SealedBy::KeyFile { .. } => UnlockMethod::KeyFile,
+        SealedBy::Transit { .. } => UnlockMethod::VaultTransit,
+    }
+}
+
+/// Has Vault unwrap the key of a store.
+pub(crate) fn ask_vault(config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<UnlockKey, CommandError> {
+    let opened = match patience {
+        Patience::None => wait_for(transit::open(config, sealed))?,
+        Patience::Start => wait_for(transit::open_patiently(config, sealed))?,
+    };
+    opened.map_err(|e| no_key(&format!("{} stays locked", store.display()), &e))
+}
+
+/// Has Vault wrap a new key for a store, with the key that has this name, or mount and name.
+pub(crate) fn new_transit_key(config: &Config, key: &str) -> Result<UnlockKey, CommandError> {
+    let key = TransitKey::parse(key).map_err(|e| CommandError::usage(e.to_string()))?;
+    wait_for(transit::make(config, &key))?.map_err(|e| no_key("the store cannot be sealed by Vault, and nothing was changed", &e))
+}
+
+fn no_key(what: &str, e: &TransitError) -> CommandError {
+    let error = CommandError::new(ErrorKind::Locked, format!("{what}: {e}"));
+    match e.mend() {
+        Some(mend) => error.hint(mend),
+        None => error,
+    }
+}
+
+/// Waits for something of the network in a command that has no runtime yet.
+fn wait_for<F: Future>(future: F) -> Result<F::Output, CommandError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::doing("the runtime cannot be started"))?;
+    Ok(runtime.block_on(future))
 }
 
 /// The runtime for a command that waits for the network or for another process.

@@ -10,7 +10,7 @@ use super::DEFAULT_AGENT;
 use super::agent::new_token;
 use super::context::Unlocked;
 use crate::agent::AgentName;
-use crate::cli::context::{Change, Context};
+use crate::cli::context::{Change, Context, new_transit_key};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::clock;
 use crate::config::{Config, UnlockMethod};
@@ -26,7 +26,9 @@ use crate::vault::local::LocalStore;
 /// A home that has a configuration but no store is taken as it is; one that has a store is
 /// refused. The store is sealed under a passphrase (--passphrase-file, KEYHATCH_PASSPHRASE_FILE,
 /// $CREDENTIALS_DIRECTORY/keyhatch-passphrase, KEYHATCH_PASSPHRASE, else a prompt) or, with
-/// --key-file, under a file of random bytes whose default place is outside the home.
+/// --key-file, under a file of random bytes whose default place is outside the home. Where the
+/// configuration says [store] unlock = "vault-transit", HashiCorp Vault wraps the store's key with
+/// the one that `transit_key` names, and is asked at each start instead of a person.
 ///
 /// The token of agent "default" is not shown: `run` and `env` need none, and
 /// `keyhatch agent rotate default` makes one that is.
@@ -54,9 +56,11 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Outcome {
         return Err(CommandError::failed(format!("{} has a store already, and it is left as it is", home.dir().display()))
             .hint("go on with it, or give another home with --home"));
     }
-    home.create()?;
     let config = ctx.config(&home)?;
-    let key = args.key(ctx, &home, &config)?;
+    // Where Vault refuses, not even an empty home is left behind.
+    let by_vault = args.vault_key(&config)?;
+    home.create()?;
+    let key = by_vault.map_or_else(|| args.key(ctx, &home, &config), Ok)?;
     let unlocked = make(home, config, &key).inspect_err(|_| {
         // A key file that nothing is sealed with would only be in the way of the next try.
         if let UnlockKey::KeyFile { path, .. } = &key {
@@ -68,15 +72,26 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Outcome {
 }
 
 impl InitArgs {
+    /// A key that Vault wrapped, where the configuration says so.
+    fn vault_key(&self, config: &Config) -> Result<Option<UnlockKey>, CommandError> {
+        match (config.store.unlock, &config.store.transit_key) {
+            (Some(UnlockMethod::VaultTransit), _) if self.key_file.is_some() => Err(self.contradicts(UnlockMethod::VaultTransit)),
+            (Some(UnlockMethod::VaultTransit), Some(key)) => new_transit_key(config, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn contradicts(&self, said: UnlockMethod) -> CommandError {
+        CommandError::usage(format!("--key-file contradicts [store] unlock = \"{}\" in the configuration", said.word())).hint("change one of the two")
+    }
+
     /// A new passphrase or a new key file, as the option or the configuration says.
     fn key(&self, ctx: &Context, home: &Home, config: &Config) -> Result<UnlockKey, CommandError> {
         if self.key_file.is_none() && config.store.unlock != Some(UnlockMethod::KeyFile) {
             return Ok(ctx.sources(config).new_passphrase(&home.store())?);
         }
         if config.store.unlock == Some(UnlockMethod::Passphrase) {
-            return Err(
-                CommandError::usage("--key-file contradicts [store] unlock = \"passphrase\" in the configuration").hint("change one of the two")
-            );
+            return Err(self.contradicts(UnlockMethod::Passphrase));
         }
         let named = self.key_file.clone().flatten().or_else(|| config.store.key_file.clone());
         Ok(make_key_file(&named.map_or_else(|| home.key_file(), Ok)?)?)

@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::context::{Context, Unlocked, not_started, runtime};
+use super::context::{Context, Patience, Unlocked, not_started, runtime};
 use super::error::{CommandError, DONE, Outcome};
 use crate::home::ServeLock;
 use crate::process;
@@ -15,7 +15,8 @@ use crate::telemetry::log;
 /// SIGTERM and SIGINT stop it: it takes no new connections and waits for what is under way, for
 /// [timeouts] drain at the longest. SIGHUP reads the configuration again. A change by another
 /// command takes effect within a second. It takes no CA, proxy or resolver setting from its
-/// environment.
+/// environment. Where Vault unlocks the store, a Vault that is still starting is waited for, for
+/// half a minute.
 ///
 /// Examples:
 ///
@@ -32,7 +33,7 @@ pub(super) fn run(ctx: &Context, _: &ServeArgs) -> Outcome {
     // Before a passphrase is asked for: a second serve is refused anyway.
     let lock = ServeLock::acquire(&home)?;
     process::harden();
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_with(Patience::Start)?;
     let ended = runtime()?.block_on(serve(ctx, unlocked));
     drop(lock);
     ended

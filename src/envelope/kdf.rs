@@ -31,7 +31,7 @@ pub enum Kdf {
         /// Lanes.
         lanes: u32,
     },
-    /// HKDF-SHA256 (RFC 5869) of a key file's 256 random bits.
+    /// HKDF-SHA256 (RFC 5869) of 256 random bits: those of a key file, or those that Vault unwraps.
     Hkdf {
         /// Random, 128 bits.
         salt: [u8; 16],
@@ -65,7 +65,7 @@ impl Kdf {
         Self::Hkdf { salt }
     }
 
-    /// Derives the key-encryption key from a passphrase or a key file's bytes.
+    /// Derives the key-encryption key from a passphrase, or the bytes of a key file or of Vault.
     ///
     /// # Errors
     /// [`KdfError`] where the parameters are out of bounds, or memory is short.

@@ -90,6 +90,15 @@ pub enum UnlockKey {
         /// Where it lies. A store remembers the place it was made or rekeyed with.
         path: PathBuf,
     },
+    /// Random bytes that Vault's transit engine has wrapped. The store keeps the wrapped form, so Vault opens it.
+    Transit {
+        /// Mount and name of the key in Vault: `transit/keyhatch`.
+        key: String,
+        /// The wrapped form, as Vault gave it: `vault:v1:...`. Without Vault it is of no use, and no secret.
+        ciphertext: String,
+        /// The 32 bytes themselves.
+        plain: Secret,
+    },
 }
 
 impl UnlockKey {
@@ -99,6 +108,7 @@ impl UnlockKey {
         match self {
             Self::Passphrase(_) => SealedBy::Passphrase,
             Self::KeyFile { path, .. } => SealedBy::KeyFile { path: path.clone() },
+            Self::Transit { key, ciphertext, .. } => SealedBy::Transit { key: key.clone(), ciphertext: ciphertext.clone() },
         }
     }
 }
@@ -113,6 +123,13 @@ pub enum SealedBy {
         /// The place.
         path: PathBuf,
     },
+    /// By Vault's transit engine.
+    Transit {
+        /// Mount and name of the key in Vault: `transit/keyhatch`.
+        key: String,
+        /// What Vault is to decrypt.
+        ciphertext: String,
+    },
 }
 
 impl fmt::Display for SealedBy {
@@ -120,6 +137,7 @@ impl fmt::Display for SealedBy {
         match self {
             Self::Passphrase => f.write_str("a passphrase"),
             Self::KeyFile { path } => write!(f, "the key file {}", path.display()),
+            Self::Transit { key, .. } => write!(f, "the transit key {key} of Vault"),
         }
     }
 }

@@ -5,6 +5,8 @@
 //! passphrase --Argon2id--+
 //!                        +--> KEK --AES-256-GCM--> DEK --AES-256-GCM--> secrets, items, the manifest
 //! key file ----HKDF------+                          +--HKDF, one label per purpose--> row MACs, session tokens
+//! 32 bytes ----HKDF------+
+//!  (which Vault's transit engine unwraps)
 //! ```
 
 mod aead;

@@ -37,10 +37,11 @@ struct Found {
 impl UnlockSources {
     /// Gives what unlocks a store that is sealed so. In this order: `--passphrase-file`, `KEYHATCH_PASSPHRASE_FILE`,
     /// `$CREDENTIALS_DIRECTORY/keyhatch-passphrase`, `KEYHATCH_PASSPHRASE`, the key file, a prompt on `/dev/tty`.
+    /// `None`: Vault is to be asked, and no source that is set contradicts it.
     ///
     /// # Errors
     /// [`HomeError`]: `Mismatch` where the first source that is set does not fit, `NoSource` where there is none.
-    pub fn unlock(&self, store: &Path, sealed: &SealedBy) -> Result<UnlockKey, HomeError> {
+    pub fn unlock(&self, store: &Path, sealed: &SealedBy) -> Result<Option<UnlockKey>, HomeError> {
         self.unlock_in(store, sealed, &crate::environment::var, &ask)
     }
 
@@ -60,18 +61,19 @@ impl UnlockSources {
         ask_twice(store, &ask, || HomeError::NoNewPassphrase)
     }
 
-    fn unlock_in(&self, store: &Path, sealed: &SealedBy, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<UnlockKey, HomeError> {
+    fn unlock_in(&self, store: &Path, sealed: &SealedBy, env: &Env<'_>, prompt: &Prompt<'_>) -> Result<Option<UnlockKey>, HomeError> {
         let mismatch = |source_name: String, given| HomeError::Mismatch { store: store.to_owned(), sealed: sealed.clone(), source_name, given };
-        match (self.passphrase(env)?, sealed) {
-            (Some(found), SealedBy::Passphrase) => Ok(UnlockKey::Passphrase(found.passphrase)),
-            (Some(found), SealedBy::KeyFile { .. }) => Err(mismatch(found.source, "a passphrase")),
-            (None, SealedBy::KeyFile { path }) => read_key_file(self.key_file.as_ref().unwrap_or(path)),
-            (None, SealedBy::Passphrase) => {
-                if let Some(path) = &self.key_file {
-                    return Err(mismatch(format!("`[store] key_file` ({})", path.display()), "a key file"));
-                }
+        match (self.passphrase(env)?, sealed, &self.key_file) {
+            (Some(found), SealedBy::Passphrase, _) => Ok(Some(UnlockKey::Passphrase(found.passphrase))),
+            (Some(found), SealedBy::KeyFile { .. } | SealedBy::Transit { .. }, _) => Err(mismatch(found.source, "a passphrase")),
+            (None, SealedBy::KeyFile { path }, named) => read_key_file(named.as_ref().unwrap_or(path)).map(Some),
+            (None, SealedBy::Passphrase | SealedBy::Transit { .. }, Some(path)) => {
+                Err(mismatch(format!("`[store] key_file` ({})", path.display()), "a key file"))
+            }
+            (None, SealedBy::Transit { .. }, None) => Ok(None),
+            (None, SealedBy::Passphrase, None) => {
                 let typed = prompt(&format!("Passphrase for {}: ", store.display())).ok_or_else(|| HomeError::NoSource(store.to_owned()))?;
-                checked(typed, "the terminal").map(UnlockKey::Passphrase)
+                checked(typed, "the terminal").map(UnlockKey::Passphrase).map(Some)
             }
         }
     }
@@ -154,8 +156,10 @@ mod tests {
             let env = move |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
             let prompt = move |_: &str| typed.map(|t| Secret::from_opened(t.as_bytes()));
             self.sources.unlock_in(Path::new(STORE), sealed, &env, &prompt).map(|key| match key {
-                UnlockKey::Passphrase(text) => String::from_utf8_lossy(text.expose()).into_owned(),
-                UnlockKey::KeyFile { path, .. } => path.display().to_string(),
+                Some(UnlockKey::Passphrase(text)) => String::from_utf8_lossy(text.expose()).into_owned(),
+                Some(UnlockKey::KeyFile { path, .. }) => path.display().to_string(),
+                Some(UnlockKey::Transit { .. }) => panic!("only Vault gives this"),
+                None => "Vault".to_owned(),
             })
         }
     }
@@ -210,6 +214,22 @@ mod tests {
         assert_eq!(case.unlock(&sealed).expect("read"), moved.display().to_string());
         let text = case.unlock(&SealedBy::Passphrase).expect_err("does not fit").to_string();
         assert!(text.contains("key_file") && text.contains("a passphrase"), "{text}");
+    }
+
+    #[test]
+    fn a_store_that_vault_opens_takes_no_other_source() {
+        let sealed = SealedBy::Transit { key: "transit/keyhatch".into(), ciphertext: "vault:v1:AAAA".into() };
+        let mut case = Case { sources: UnlockSources::default(), env: Vec::new(), typed: Some("typed") };
+        assert_eq!(case.unlock(&sealed).expect("none is set"), "Vault", "nothing is asked for at the terminal");
+        case.sources.key_file = Some("/k".into());
+        let error = case.unlock(&sealed).expect_err("does not fit");
+        assert!(error.kind() == HomeErrorKind::Locked && error.to_string().contains("[store] key_file"), "{error}");
+        case.sources.key_file = None;
+        case.env.push(("KEYHATCH_PASSPHRASE", "x".into()));
+        let error = case.unlock(&sealed).expect_err("does not fit");
+        assert_eq!(error.kind(), HomeErrorKind::Locked);
+        let text = error.to_string();
+        assert!(text.contains("transit key transit/keyhatch of Vault") && text.contains("KEYHATCH_PASSPHRASE") && !text.contains("AAAA"), "{text}");
     }
 
     #[test]

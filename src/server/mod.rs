@@ -13,6 +13,7 @@ mod remote;
 mod settings;
 mod signing;
 mod state;
+pub mod transit;
 mod usage;
 mod vault_settings;
 

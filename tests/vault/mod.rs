@@ -7,3 +7,4 @@ mod outage;
 mod policies;
 mod server;
 mod stage;
+mod transit;

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Findings;
-use crate::cli::context::{Context, Unlocked, sealed_as_meant};
+use crate::cli::context::{Context, Patience, Unlocked, ask_vault, sealed_as_meant};
 use crate::cli::error::CommandError;
 use crate::cli::output::{counted, time_or_never};
 use crate::clock;
@@ -57,9 +57,13 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, found: &mut Find
 /// The store, unlocked; `None` where there is no passphrase at hand.
 fn open(ctx: &Context, home: &Home, config: &Config) -> Result<Option<Unlocked>, CommandError> {
     let path = home.store();
-    let key = match ctx.sources(config).unlock(&path, &sealed_as_meant(config, &path)?) {
+    let sealed = sealed_as_meant(config, &path)?;
+    let key = match ctx.sources(config).unlock(&path, &sealed) {
         Err(HomeError::NoSource(_)) => return Ok(None),
-        key => key?,
+        key => match key? {
+            Some(key) => key,
+            None => ask_vault(config, &path, &sealed, Patience::None)?,
+        },
     };
     let store = Arc::new(LocalStore::open(&path, &key)?);
     Ok(Some(Unlocked { home: home.clone(), config: config.clone(), store }))

@@ -10,7 +10,7 @@ use crate::cli::error::{DONE, Outcome};
 /// Copy the store to a file, also while `serve` runs
 ///
 /// The copy is sealed as the store is: it opens with the passphrase or key file that the store
-/// has now.
+/// has now, or by the same key of Vault.
 ///
 /// Example:
 ///

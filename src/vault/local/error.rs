@@ -152,6 +152,11 @@ fn unlock_text(path: &Path, sealed: &SealedBy, why: &UnlockError) -> String {
         (UnlockError::Wrong, SealedBy::KeyFile { path: made }) => {
             format!("wrong key file for {path}: it was sealed with the one that lay at {}; nothing was changed", made.display())
         }
+        (UnlockError::Wrong, SealedBy::Transit { key, .. }) => {
+            format!(
+                "{path} does not open with what Vault unwrapped by {key}: its key record is not the one that was sealed; put back a backup with `keyhatch store restore`"
+            )
+        }
         (UnlockError::Mismatch { given, sealed }, _) => format!("{path} is sealed with {sealed}, but {given} was given: give the one that fits"),
         (why @ UnlockError::KeyFile { .. }, _) => format!("{path} stays locked: {why}; put back the key file that it was sealed with"),
         (UnlockError::Kdf(why), _) => format!("{path} is not opened: {why}"),

@@ -34,6 +34,26 @@ fn a_store_with_a_passphrase() {
 }
 
 #[test]
+fn a_store_that_vault_opens() {
+    let fixture = Fixture::new();
+    let before = seen(&fixture.open()).0;
+    LocalStore::rekey(&fixture.path(), &key(1), &transit_key(2)).expect("rekeyed");
+    assert_eq!(LocalStore::sealed_by(&fixture.path()).expect("reads"), transit_key(2).kind());
+    for wrong in [transit_key(3), key(1), passphrase("x")] {
+        let error = LocalStore::open(&fixture.path(), &wrong).err().expect("refused");
+        assert_eq!(error.kind(), StoreErrorKind::Locked);
+        assert!(error.to_string().contains("transit/keyhatch"), "{error}");
+    }
+    let store = LocalStore::open(&fixture.path(), &transit_key(2)).expect("opens");
+    assert_eq!(seen(&store).0, before);
+    drop(store);
+    let content = bytes(&fixture.path());
+    assert!(!content.windows(32).any(|w| w == [2; 32]), "the bytes that Vault unwraps are not in the file");
+    LocalStore::rekey(&fixture.path(), &transit_key(2), &key(1)).expect("rekeyed");
+    assert!(!bytes(&fixture.path()).windows(9).any(|w| w == b"vault:v1:"), "nothing is left of the old header");
+}
+
+#[test]
 fn a_store_is_made_once_and_privately() {
     let fixture = Fixture::new();
     assert_eq!(listing(&fixture), ["store.db"], "a closed store stands alone, without a log");
