@@ -126,8 +126,10 @@ fn what_is_deleted_or_denied_ends_at_once_and_alone() {
     assert_eq!([HOST, "example.net"].map(status), [200, 200], "alone");
     let log = stage.serve.log();
     assert!(log.contains("secret/other: requests that need it are refused") && log.contains("capabilities = [\"read\"]"), "{log}");
-    let audit = stage.home.ok(&["audit", "tail", "--host", "api.example.com", "--json"]);
-    assert!(audit.contains("credential_unavailable"), "{audit}");
+    within(Duration::from_secs(5), "the audit log has it", || {
+        let audit = stage.home.ok(&["audit", "tail", "--host", "api.example.com", "--json"]);
+        audit.contains("credential_unavailable").then_some(())
+    });
     nothing_bare(&stage, &key);
 }
 
