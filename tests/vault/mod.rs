@@ -1,5 +1,7 @@
 //! Vault as the source, against a real server (OpenBao).
 
 mod deploy;
+mod discover;
+mod fleet;
 mod policies;
 mod server;
