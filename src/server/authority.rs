@@ -108,17 +108,17 @@ impl Authority {
         told: impl Fn(Option<String>) + Send + Sync,
     ) {
         let adopt = Arc::new(adopt);
-        let mut trouble = false;
+        let mut trouble: Option<String> = None;
         loop {
-            tokio::time::sleep(self.origin.wait(clock::now(), refresh, trouble)).await;
-            let done = self.follow(&vault, &adopt).await;
-            match &done {
-                Err(e) if !trouble => tracing::error!("the CA in Vault cannot be had; the last one signs on: {e}"),
-                Ok(()) if trouble => tracing::info!("{}: the CA can be had again", self.path),
+            tokio::time::sleep(self.origin.wait(clock::now(), refresh, trouble.is_some())).await;
+            let now = self.follow(&vault, &adopt).await.err().map(|e| e.to_string());
+            match (&trouble, &now) {
+                (old, Some(why)) if old.as_ref() != Some(why) => tracing::error!("the CA in Vault cannot be had; the last one signs on: {why}"),
+                (Some(_), None) => tracing::info!("{}: the CA can be had again", self.path),
                 _ => {}
             }
-            trouble = done.is_err();
-            told(done.err().map(|e| e.to_string()));
+            told(now.clone());
+            trouble = now;
         }
     }
 
