@@ -6,4 +6,5 @@ mod deploy;
 mod discover;
 mod fleet;
 mod policies;
+mod replicas;
 mod server;
