@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::error::{ReloadError, failed};
 use crate::clock;
@@ -18,17 +18,51 @@ const PRIVATE_KEY: &str = "private_key";
 const SIGNS: &str = "/sign-intermediate";
 /// How long an intermediate is asked for; the engine may give less.
 const INTERMEDIATE_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The wait after a failed renewal.
+/// The longest wait after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The shortest wait: an engine whose certificates live for seconds is not asked without end.
+const LEAST: Duration = Duration::from_secs(1);
+/// The longest wait: a machine may have slept meanwhile, or its clock been set.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// An end that is nearer is warned of at the start.
+const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Where the CA comes from, and the one that came last.
 pub(super) struct Authority {
     path: String,
-    /// The entry's version, where it is one of KV v2.
-    version: Option<u64>,
-    /// When an intermediate is to be replaced.
-    renew_at: Option<Timestamp>,
+    origin: Origin,
     ca: Option<CaState>,
+}
+
+/// Which one it was that came last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An entry's version; none in KV v1, whose CA is read at the start only.
+    Entry(Option<u64>),
+    /// An intermediate of this replica's own.
+    Signed {
+        /// When it is to be replaced.
+        renew_at: Timestamp,
+        /// When it ends.
+        ends: Timestamp,
+    },
+}
+
+impl Origin {
+    fn signed(ca: &CaState, now: Timestamp) -> Self {
+        Self::Signed { renew_at: ca.renew_at(now), ends: ca.expires_at() }
+    }
+
+    /// How long to wait before Vault is asked again.
+    fn wait(self, now: Timestamp, refresh: Duration, trouble: bool) -> Duration {
+        let until = |at: Timestamp| Duration::try_from(now.duration_until(at)).unwrap_or(Duration::ZERO);
+        match self {
+            // A little less, so that a change is in force within that time.
+            Self::Entry(_) => refresh.mul_f64(0.8).min(if trouble { AGAIN } else { refresh }),
+            Self::Signed { ends, .. } if trouble => (until(ends) / 4).clamp(LEAST, AGAIN),
+            Self::Signed { renew_at, .. } => until(renew_at).clamp(LEAST, LONGEST),
+        }
+    }
 }
 
 impl Authority {
@@ -37,18 +71,23 @@ impl Authority {
     /// # Errors
     /// [`ReloadError`] where that cannot be done, or gives no CA.
     pub(super) async fn load(vault: &Vault, path: &str, now: Timestamp) -> Result<Self, ReloadError> {
+        let path = path.to_owned();
         if path.ends_with(SIGNS) {
-            let ca = sign(vault, path, now).await?;
-            return Ok(Self { path: path.to_owned(), version: None, renew_at: Some(ca.renew_at(now)), ca: Some(ca) });
+            let ca = sign(vault, &path, now).await?;
+            return Ok(Self { path, origin: Origin::signed(&ca, now), ca: Some(ca) });
         }
-        let (ca, version) = match read(vault, path, now).await {
+        let (ca, version) = match read(vault, &path, now).await {
             Err(Failure::Vault(e)) if e.kind == VaultErrorKind::NotFound => {
-                make(vault, path, now).await?;
-                read(vault, path, now).await?
+                make(vault, &path, now).await?;
+                read(vault, &path, now).await?
             }
             other => other?,
         };
-        Ok(Self { path: path.to_owned(), version, renew_at: None, ca: Some(ca) })
+        let ends = ca.expires_at();
+        if now.duration_until(ends) < NEAR {
+            tracing::warn!("the CA at {path} ends at {ends}: put another one there before that, and give agents its certificate");
+        }
+        Ok(Self { path, origin: Origin::Entry(version), ca: Some(ca) })
     }
 
     /// The CA that was loaded. Once.
@@ -60,62 +99,63 @@ impl Authority {
     }
 
     /// Follows changes of the entry, or renews the intermediate in time, until it is ended. A CA that cannot be had leaves
-    /// the last one signing.
+    /// the last one signing, and is told to `told`, as is the end of that.
     pub(super) async fn keep(
         mut self,
         vault: Arc<Vault>,
         refresh: Duration,
         adopt: impl Fn(CaState) -> Result<(), ReloadError> + Send + Sync + 'static,
+        told: impl Fn(Option<String>) + Send + Sync,
     ) {
         let adopt = Arc::new(adopt);
-        let mut trouble = false;
+        let mut trouble: Option<String> = None;
         loop {
-            tokio::time::sleep(self.wait(refresh, trouble)).await;
-            let next = self.next(&vault).await;
-            let done = match next {
-                Ok(None) => Ok(()),
-                Ok(Some(ca)) => {
-                    tracing::info!("{}: took another CA", self.path);
-                    let adopt = Arc::clone(&adopt);
-                    tokio::task::spawn_blocking(move || adopt(ca)).await.unwrap_or_else(|_| Err(failed("taking it was cut short")))
-                }
-                Err(e) => Err(e),
-            };
-            if let Err(e) = &done
-                && !trouble
-            {
-                tracing::error!("the CA in Vault cannot be had; the last one signs on: {e}");
+            tokio::time::sleep(self.origin.wait(clock::now(), refresh, trouble.is_some())).await;
+            let now = self.follow(&vault, &adopt).await.err().map(|e| e.to_string());
+            match (&trouble, &now) {
+                (old, Some(why)) if old.as_ref() != Some(why) => tracing::error!("the CA in Vault cannot be had; the last one signs on: {why}"),
+                (Some(_), None) => tracing::info!("{}: the CA can be had again", self.path),
+                _ => {}
             }
-            trouble = done.is_err();
+            told(now.clone());
+            trouble = now;
         }
     }
 
-    fn wait(&self, refresh: Duration, trouble: bool) -> Duration {
-        match self.renew_at {
-            _ if trouble => AGAIN,
-            Some(at) => clock::now().duration_until(at).try_into().unwrap_or(Duration::ZERO).max(Duration::from_secs(1)),
-            None => refresh,
-        }
+    /// Takes another CA where there is one.
+    async fn follow<A>(&mut self, vault: &Vault, adopt: &Arc<A>) -> Result<(), ReloadError>
+    where
+        A: Fn(CaState) -> Result<(), ReloadError> + Send + Sync + 'static,
+    {
+        let Some((ca, origin)) = self.next(vault, clock::now()).await? else { return Ok(()) };
+        let adopt = Arc::clone(adopt);
+        tokio::task::spawn_blocking(move || adopt(ca)).await.unwrap_or_else(|_| Err(failed("taking it was cut short")))?;
+        self.origin = origin;
+        tracing::info!("{}: took another CA", self.path);
+        Ok(())
     }
 
-    async fn next(&mut self, vault: &Vault) -> Result<Option<CaState>, ReloadError> {
-        let now = clock::now();
-        if self.renew_at.is_some() {
-            let ca = sign(vault, &self.path, now).await?;
-            self.renew_at = Some(ca.renew_at(now));
-            return Ok(Some(ca));
-        }
-        // KV v1 has no version: its CA is read at the start only.
-        let Some(known) = self.version else { return Ok(None) };
+    async fn next(&self, vault: &Vault, now: Timestamp) -> Result<Option<(CaState, Origin)>, ReloadError> {
+        let known = match self.origin {
+            Origin::Signed { renew_at, .. } if now < renew_at => return Ok(None),
+            Origin::Signed { .. } => {
+                let ca = sign(vault, &self.path, now).await?;
+                let origin = Origin::signed(&ca, now);
+                return Ok(Some((ca, origin)));
+            }
+            Origin::Entry(None) => return Ok(None),
+            Origin::Entry(Some(known)) => known,
+        };
         match vault.metadata(&self.path).await {
             Ok(metadata) if metadata.version == known && !metadata.gone => return Ok(None),
             Ok(_) => {}
             Err(e) if e.kind.is_outage() => return Ok(None),
-            Err(e) => return Err(failed(e)),
+            // A policy may give the value without the metadata.
+            Err(e) if e.kind == VaultErrorKind::Denied => {}
+            Err(e) => return Err(setting(e.to_string())),
         }
         let (ca, version) = read(vault, &self.path, now).await?;
-        self.version = version;
-        Ok(Some(ca))
+        Ok((version != Some(known)).then_some((ca, Origin::Entry(version))))
     }
 }
 
@@ -168,4 +208,48 @@ async fn sign(vault: &Vault, path: &str, now: Timestamp) -> Result<CaState, Relo
     let request = CertificateRequest::new(&name).map_err(failed)?;
     let signed = vault.sign_csr(path, request.csr_pem(), &name, INTERMEDIATE_LIFE).await.map_err(|e| setting(e.to_string()))?;
     request.finish(&signed.certificate, &signed.chain.concat(), now).map_err(|e| setting(format!("what {path} signed: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).expect("in range")
+    }
+
+    #[test]
+    fn an_entry_is_looked_at_within_the_refresh_time() {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        let entry = Origin::Entry(Some(1));
+        assert_eq!(entry.wait(at(0), minute, false), Duration::from_secs(48));
+        assert_eq!(entry.wait(at(0), minute, true), AGAIN);
+        assert_eq!(entry.wait(at(0), hour, true), AGAIN);
+        assert!(entry.wait(at(0), Duration::from_secs(1), true) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_intermediate_is_renewed_in_time_however_short_it_lives() {
+        let refresh = Duration::from_secs(30);
+        for life in [3, 60, 3600, 30 * 86_400] {
+            let origin = Origin::Signed { renew_at: at(life * 2 / 3), ends: at(life) };
+            let mut now = 0;
+            // As often as it takes, and none of the waits goes over its end.
+            while now < life * 2 / 3 {
+                let wait = origin.wait(at(now), refresh, false);
+                assert!(wait >= LEAST && wait <= LONGEST, "{wait:?}");
+                now += wait.as_secs().cast_signed();
+                assert!(now < life, "{life}: at {now}");
+            }
+            // A failure then leaves time for some more tries.
+            let mut tries = 0;
+            while now < life {
+                now += origin.wait(at(now), refresh, true).as_secs().cast_signed();
+                tries += 1;
+            }
+            assert!(tries > if life > 10 { 3 } else { 0 }, "{life}: {tries}");
+        }
+        let over = Origin::Signed { renew_at: at(0), ends: at(10) };
+        assert_eq!((over.wait(at(100), refresh, false), over.wait(at(100), refresh, true)), (LEAST, LEAST));
+    }
 }

@@ -56,6 +56,8 @@ pub struct Found<'a> {
     pub name: &'a str,
     /// Its custom metadata (`MOUNT/metadata/PATH`, `custom_metadata`); empty with KV v1, which has none.
     pub custom: &'a BTreeMap<String, String>,
+    /// Whether it has no value at present: its version is deleted, or there is none yet. Its terms hold nevertheless.
+    pub empty: bool,
     /// The names of all fields of its value.
     pub field_names: &'a [&'a str],
     /// The text of a field, `None` where it is no text. It is asked for keys of metadata only, and only with `discover_fields`.
@@ -90,7 +92,7 @@ pub struct Discovered {
 /// What is wrong and the mend, in one line that begins with the entry's path and holds nothing of its value but what
 /// `discover_fields` makes terms of.
 pub fn credential(found: &Found<'_>, rules: &DiscoverRules) -> Result<Discovered, String> {
-    let name = CredentialName::parse(found.name).map_err(|e| format!("{}: {e}", found.folder))?;
+    let name = credential_name(found.folder, found.name)?;
     let path = format!("{}/{name}", found.folder);
     let at_fault = |why: String| format!("{path}: {}", escape::human(&why));
     let said = Said { found, fields: rules.fields };
@@ -105,6 +107,22 @@ pub fn credential(found: &Found<'_>, rules: &DiscoverRules) -> Result<Discovered
     let notes = said.ignored().into_iter().map(at_fault).collect();
     let entry = CredentialEntry { id: id(&path), version: version(&terms, &reference), name, terms, broken: None };
     Ok(Discovered { entry, agents, reference, notes })
+}
+
+/// An entry's name as a credential's.
+///
+/// # Errors
+/// What is wrong with it, in one line that begins with the folder's path.
+pub fn credential_name(folder: &str, name: &str) -> Result<CredentialName, String> {
+    CredentialName::parse(name).map_err(|e| format!("{folder}: {e}"))
+}
+
+/// The same as an agent's.
+///
+/// # Errors
+/// As [`credential_name`].
+pub fn agent_name(folder: &str, name: &str) -> Result<AgentName, String> {
+    AgentName::parse(name).map_err(|e| format!("{folder}: {e}"))
 }
 
 /// Reads an entry as an agent: of its fields, `token` (its own token) or `token_sha256` (the digest of that, in hex).
@@ -252,7 +270,8 @@ impl Said<'_> {
             allow_broad: false,
         };
         let mut terms = spec.terms(name).map_err(|e| format!("{}; {}", e.message(&WORDS), e.mend(&WORDS)))?;
-        terms.enabled = self.flag("enabled", true, "true nor false")?;
+        // What the value's fields said is not known while there is none: nothing may go by less.
+        terms.enabled = self.flag("enabled", true, "true nor false")? && !(self.found.empty && rules.fields);
         let Some(cap) = &rules.allow else { return Ok(terms) };
         match terms.allowed_domains.iter().find(|pattern| !cap.iter().any(|c| pattern.within(c))) {
             Some(pattern) => Err(format!("pattern `{pattern}` lies within none of discover_allow in [vault]; name other hosts, or add it there")),
@@ -273,7 +292,7 @@ impl Said<'_> {
         let there = self.found.field_names;
         if let Some(field) = self.word("field")? {
             // Not repeated: somebody may have put the secret there.
-            return if there.contains(&field.as_str()) {
+            return if there.contains(&field.as_str()) || self.found.empty {
                 Ok(field)
             } else {
                 Err(format!("its value has no field of the name that `field` gives{}", self.shown()))
@@ -281,6 +300,10 @@ impl Said<'_> {
         }
         if let Some(field) = FIELDS.iter().find(|field| there.contains(field)) {
             return Ok((*field).to_owned());
+        }
+        if self.found.empty {
+            // Whoever asks for it is told that it is deleted.
+            return Ok(FIELDS[0].to_owned());
         }
         let mut others = there.iter().filter(|name| !self.fields || !keys::CREDENTIAL.contains(name));
         match (others.next(), others.next()) {

@@ -103,7 +103,8 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
     tasks.spawn(keep_remote(Arc::clone(&state)));
     if let (Some(authority), Some(remote)) = (authority, state.remote()) {
         let (vault, state) = (Arc::clone(remote.vault()), Arc::clone(&state));
-        tasks.spawn(authority.keep(vault, refresh, move |ca| state.adopt_ca(ca)));
+        let noted = Arc::clone(&state);
+        tasks.spawn(authority.keep(vault, refresh, move |ca| state.adopt_ca(ca), move |trouble| noted.note_ca(trouble)));
     }
     state.record("serve.start", &listening.describe().join("; "));
     Ok(Running { state, listening, tasks, stop, drain })
@@ -119,6 +120,7 @@ async fn housekeeping(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = poll.tick() => Arc::clone(&state).poll_store().await,
+            () = state.woken() => Arc::clone(&state).poll_store().await,
             _ = sweep.tick() => {
                 state.proxy().sweep();
                 Arc::clone(&state).flush_usage().await;

@@ -14,7 +14,7 @@ use crate::credential::CredentialId;
 use crate::policy::AgentEntry;
 use crate::telemetry::metrics::VaultNumbers;
 use crate::vault::Cells;
-use crate::vault::hashicorp::{Child, Folder, HashicorpSource, Standing, Vault, VaultStats, Wanted};
+use crate::vault::hashicorp::{Child, Entries, Folder, HashicorpSource, Standing, Vault, VaultStats, Wanted};
 
 /// How long a start waits for values to be read. What is missing then is waited for by the requests that need it.
 const FIRST: Duration = Duration::from_secs(3);
@@ -24,8 +24,8 @@ pub struct Remote {
     vault: Arc<Vault>,
     source: HashicorpSource,
     refresh: Duration,
-    credentials: Option<Folder<Discovered>>,
-    agents: Option<Folder<AgentEntry>>,
+    credentials: Option<Folder<Credentials>>,
+    agents: Option<Folder<Agents>>,
 }
 
 /// What the folders in Vault hold now.
@@ -48,11 +48,8 @@ impl Remote {
         let vault = Vault::new(vault_settings(config)?).map_err(failed)?;
         vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
         let rules = DiscoverRules { allow: config.discover_allow.clone(), fields: config.discover_fields };
-        let credentials = config.discover.as_deref().map(|path| {
-            let folder = path.to_owned();
-            Folder::new(path, move |child| credential(&folder, child, &rules))
-        });
-        let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, agent));
+        let credentials = config.discover.as_deref().map(|path| Folder::new(path, Credentials { folder: path.to_owned(), rules }));
+        let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, Agents { folder: path.to_owned() }));
         let source = HashicorpSource::new(Arc::clone(&vault), freshness(config), runtime.clone());
         Ok(Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents }))
     }
@@ -89,6 +86,7 @@ impl Remote {
         let mut out = FoundThere::default();
         if let Some(folder) = &self.credentials {
             out.credentials = sort(folder, &mut out.problems);
+            out.problems.extend(out.credentials.iter().flat_map(|d| d.notes.iter().cloned()));
         }
         if let Some(folder) = &self.agents {
             out.agents = sort(folder, &mut out.problems);
@@ -123,7 +121,11 @@ impl Remote {
             }
         });
         let renewal = AbortOnDrop(self.vault.spawn_renewal());
-        while tasks.join_next().await.is_some() {}
+        while let Some(ended) = tasks.join_next().await {
+            if ended.is_err() {
+                tracing::error!("looking into a folder of Vault failed; what was discovered last stays; restart keyhatch");
+            }
+        }
         // Without folders there is the token alone to be kept.
         std::future::pending::<()>().await;
         drop(renewal);
@@ -166,7 +168,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn keep<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, remote: &Remote, changed: &(dyn Fn() + Send + Sync)) {
+async fn keep<E: Entries>(folder: &Folder<E>, remote: &Remote, changed: &(dyn Fn() + Send + Sync)) {
     let mut changes = folder.changes();
     changes.mark_unchanged();
     let told = async {
@@ -177,24 +179,59 @@ async fn keep<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, 
     tokio::join!(folder.keep(&remote.vault, remote.refresh), told);
 }
 
-fn sort<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, problems: &mut Vec<String>) -> Vec<T> {
-    let mut good = Vec::new();
-    for (name, made) in folder.listing().iter().flat_map(|l| l.iter()) {
-        match made {
-            Ok(made) => good.push(made.clone()),
-            Err(why) => problems.push(format!("{}/{name}: {why}", folder.path())),
-        }
+fn sort<E: Entries>(folder: &Folder<E>, problems: &mut Vec<String>) -> Vec<E::Item> {
+    let listing = folder.listing();
+    let all = listing.iter().flat_map(|l| l.values());
+    problems.extend(all.clone().filter_map(|made| made.fault.clone()));
+    all.filter_map(|made| made.item.clone()).collect()
+}
+
+/// `discover`
+struct Credentials {
+    folder: String,
+    rules: DiscoverRules,
+}
+
+impl Entries for Credentials {
+    type Item = Discovered;
+
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        discovered::credential_name(&self.folder, name).map(drop)
     }
-    good
+
+    fn make(&self, child: &Child<'_>) -> Result<Discovered, String> {
+        let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
+        let plain = |name: &str| child.fields.and_then(|f| f.text(name));
+        let (folder, empty) = (&self.folder, child.fields.is_none());
+        discovered::credential(&Found { folder, name: child.name, custom: child.custom, empty, field_names: &names, plain: &plain }, &self.rules)
+    }
+
+    /// Requests to its hosts are refused, and not let pass without it.
+    fn withhold(&self, mut item: Discovered) -> Option<Discovered> {
+        item.entry.terms.enabled = false;
+        Some(item)
+    }
 }
 
-fn credential(folder: &str, child: &Child<'_>, rules: &DiscoverRules) -> Result<Discovered, String> {
-    let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
-    let plain = |name: &str| child.fields.and_then(|f| f.text(name));
-    discovered::credential(&Found { folder, name: child.name, custom: child.custom, field_names: &names, plain: &plain }, rules)
+/// `discover_agents`
+struct Agents {
+    folder: String,
 }
 
-fn agent(child: &Child<'_>) -> Result<AgentEntry, String> {
-    let digest = child.fields.and_then(|f| f.text("token_sha256"));
-    discovered::agent(child.name, child.custom, child.fields.and_then(|f| f.get("token")), digest.as_deref())
+impl Entries for Agents {
+    type Item = AgentEntry;
+
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        discovered::agent_name(&self.folder, name).map(drop)
+    }
+
+    fn make(&self, child: &Child<'_>) -> Result<AgentEntry, String> {
+        let digest = child.fields.and_then(|f| f.text("token_sha256"));
+        discovered::agent(child.name, child.custom, child.fields.and_then(|f| f.get("token")), digest.as_deref())
+    }
+
+    /// It proves itself no more.
+    fn withhold(&self, _: AgentEntry) -> Option<AgentEntry> {
+        None
+    }
 }

@@ -1,14 +1,17 @@
 //! The state of a running proxy, and how a newer one is put in force.
 
+mod ca;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::ServerOptions;
 use super::error::{ReloadError, StartError, failed};
@@ -23,18 +26,20 @@ use crate::audit::{AuditEvent, ChangeRecord};
 use crate::clock;
 use crate::config::Config;
 use crate::credential::CredentialId;
-use crate::home::{self, Home, Mode};
+use crate::home::Home;
 use crate::host::Host;
 use crate::policy::{Roster, Snapshot};
 use crate::proxy::{Live, Proxy, ProxyParts, Seen, Transport};
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{CaState, LeafCache, ListenerTls};
+use crate::tls::{LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
 use crate::vault::hashicorp::Wanted;
 use crate::vault::local::{StoreState, UsageBatch};
 use crate::vault::{Cells, Fetched, Held, Sources, Unavailable};
+
+pub(super) use ca::write_ca;
 
 /// What an origin says of a value that it does not take.
 const UNAUTHORIZED: u16 = 401;
@@ -61,6 +66,11 @@ pub struct State {
     own_ca: bool,
     is_serve: bool,
     serial: AtomicU64,
+    /// Whether a folder in Vault has changed since the last look.
+    found_more: AtomicBool,
+    woken: Notify,
+    /// Why the CA in Vault cannot be had, if so.
+    ca_trouble: Mutex<Option<String>>,
     /// One reload at a time; what is in force.
     current: Mutex<Current>,
 }
@@ -69,8 +79,6 @@ struct Current {
     config: Config,
     marker: Option<u64>,
     counter: u64,
-    /// Whether a folder in Vault has changed since.
-    found_more: bool,
     /// Why the store could not be read last time, if so.
     trouble: Option<String>,
     /// What was discovered and does not count, as last reported.
@@ -121,7 +129,7 @@ impl State {
         });
         let marker = keeper.change_marker().ok().flatten();
         let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
-        let current = Current { config, marker, counter, found_more: false, trouble: None, problems: Vec::new() };
+        let current = Current { config, marker, counter, trouble: None, problems: Vec::new() };
         let state = Arc::new(Self {
             home,
             config_file,
@@ -142,6 +150,9 @@ impl State {
             own_ca,
             is_serve,
             serial: AtomicU64::new(1),
+            found_more: AtomicBool::new(false),
+            woken: Notify::new(),
+            ca_trouble: Mutex::default(),
             current: Mutex::new(current),
         });
         state.follow(&mut state.lock(), &picture);
@@ -221,7 +232,7 @@ impl State {
     /// What an operator should know, though the proxy is ready.
     pub(super) fn notes(&self) -> Vec<String> {
         let there = self.remote.get().map(|r| r.notes()).unwrap_or_default();
-        there.into_iter().chain(self.lock().problems.iter().map(|p| format!("not used: {p}"))).collect()
+        there.into_iter().chain(self.ca_note()).chain(self.lock().problems.iter().map(|p| format!("not used: {p}"))).collect()
     }
 
     /// What comes from Vault, once anything does.
@@ -229,9 +240,15 @@ impl State {
         self.remote.get()
     }
 
-    /// A folder in Vault has changed: the next look at the store takes it.
+    /// A folder in Vault has changed: it is taken with what the store has, at once.
     pub(super) fn found_more(&self) {
-        self.lock().found_more = true;
+        self.found_more.store(true, Ordering::Release);
+        self.woken.notify_one();
+    }
+
+    /// Completes when there is something to take that need not wait for the next look at the store.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     /// Reads configuration and store anew and puts them in force; what cannot be read leaves all as it was.
@@ -295,18 +312,27 @@ impl State {
     }
 
     fn take_store(&self, current: &mut Current, always: bool) -> Result<(), ReloadError> {
+        let found_more = self.found_more.swap(false, Ordering::AcqRel);
+        let taken = self.take_store_and(current, found_more, always);
+        if taken.is_err() {
+            self.found_more.fetch_or(found_more, Ordering::AcqRel);
+        }
+        taken
+    }
+
+    fn take_store_and(&self, current: &mut Current, found_more: bool, always: bool) -> Result<(), ReloadError> {
         let marker = self.keeper.change_marker().map_err(failed)?;
-        if !always && !current.found_more && current.marker == marker {
+        if !always && !found_more && current.marker == marker {
             return Ok(());
         }
         let picture = self.picture()?;
         current.marker = marker;
         current.trouble = None;
         let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
-        if !current.found_more && counter == current.counter && picture.stored.as_ref().is_none_or(|stored| self.same_faults(stored)) {
+        if !found_more && counter == current.counter && picture.stored.as_ref().is_none_or(|stored| self.same_faults(stored)) {
             return Ok(());
         }
-        (current.counter, current.found_more) = (counter, false);
+        current.counter = counter;
         // Another CA is another key that must not vouch for origins.
         let transport = if self.own_ca && self.take_own_ca() { Some(Arc::new(self.transport(&current.config)?)) } else { None };
         self.put_in_force(current, &picture, transport, &self.proxy.live());
@@ -372,40 +398,6 @@ impl State {
         }
     }
 
-    /// Signs with another CA from now on, and does not take it for an origin's.
-    pub(super) fn adopt_ca(&self, ca: CaState) -> Result<(), ReloadError> {
-        let current = self.lock();
-        write_ca(&ca, &self.home)?;
-        self.leaves.replace_ca(Arc::new(ca));
-        let old = self.proxy.live();
-        let transport = Arc::new(self.transport(&current.config)?);
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
-        let snapshot = Snapshot::compile(&self.picture()?.roster, egress(&current.config), serial);
-        let live = Live { snapshot, settings: Arc::clone(&old.settings), transport, session_key: Arc::clone(&self.session_key) };
-        self.proxy.replace(live);
-        Ok(())
-    }
-
-    /// Signs with the CA that the store holds now. Says whether it is another one.
-    fn take_own_ca(&self) -> bool {
-        let read = || -> Result<Option<CaState>, ReloadError> {
-            let ca = self.keeper.ca()?;
-            ca.iter().try_for_each(|ca| write_ca(ca, &self.home))?;
-            Ok(ca)
-        };
-        match read() {
-            Ok(Some(ca)) if ca.own_keys() != self.leaves.authority().own_keys() => {
-                self.leaves.replace_ca(Arc::new(ca));
-                true
-            }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::error!("the CA cannot be read; the one read last signs on: {error}");
-                false
-            }
-        }
-    }
-
     /// What is to be done now and then: the previous versions of secrets go after a day, the old CA after a rotation's overlap.
     pub(super) async fn tidy(self: Arc<Self>) {
         let tidied = tokio::task::spawn_blocking(move || self.keeper.tidy());
@@ -434,15 +426,6 @@ impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Writes `ca.pem` anew where it differs.
-pub(super) fn write_ca(ca: &CaState, home: &Home) -> Result<(), ReloadError> {
-    let pem = ca.anchors_pem(clock::now());
-    if std::fs::read_to_string(home.ca()).ok().as_deref() == Some(pem.as_str()) {
-        return Ok(());
-    }
-    home::write_atomic(&home.ca(), pem.as_bytes(), Mode::Public).map_err(|e| failed(format!("{} cannot be written: {e}", home.ca().display())))
 }
 
 fn name_metrics(metrics: &Metrics, roster: &Roster) {

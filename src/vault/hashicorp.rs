@@ -39,7 +39,7 @@ pub use answers::{Fields, Health, Lease, Metadata, Mount, MountKind, Reading, Si
 pub use cells::Wanted;
 pub use client::{Vault, VaultStats};
 pub use error::{VaultError, VaultErrorKind};
-pub use folder::{Child, Folder, Listing, Made};
+pub use folder::{Child, Entries, Folder, Listing, Made};
 pub use paths::{Freshness, Standing};
 pub use settings::{DEFAULT_ADDRESS, Login, VaultSettings};
 pub use source::HashicorpSource;

@@ -96,11 +96,18 @@ impl Agent {
 
     /// A CONNECT: the answer's head, and the stream after it.
     pub fn connect(&self, target: &str) -> (Reply, TcpStream) {
-        let mut stream = self.dial();
+        self.try_connect(target).unwrap_or_else(|e| panic!("CONNECT {target}: {e}"))
+    }
+
+    /// The same where it may fail.
+    pub fn try_connect(&self, target: &str) -> io::Result<(Reply, TcpStream)> {
+        let mut stream = TcpStream::connect(self.proxy)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: {}\r\n\r\n", self.authorization);
-        stream.write_all(head.as_bytes()).unwrap();
-        let reply = read_reply(&mut stream, Some("CONNECT")).unwrap_or_else(|e| panic!("CONNECT {target}: {e}"));
-        (reply, stream)
+        stream.write_all(head.as_bytes())?;
+        let reply = read_reply(&mut stream, Some("CONNECT"))?;
+        Ok((reply, stream))
     }
 
     /// A CONNECT that must succeed, and the handshake inside.
@@ -111,7 +118,7 @@ impl Agent {
 
     /// The same where it may fail.
     pub fn try_open(&self, target: &str) -> io::Result<Conn> {
-        let (reply, stream) = self.connect(target);
+        let (reply, stream) = self.try_connect(target)?;
         if reply.status != 200 {
             return Err(io::Error::other(format!("CONNECT: {} {}", reply.status, reply.reason)));
         }

@@ -25,7 +25,7 @@ impl Entry {
             asked.borrow_mut().push(key.to_owned());
             self.value.get(key).map(|v| (*v).to_owned())
         };
-        let found = Found { folder: "secret/keyhatch", name: self.name, custom: &self.custom, field_names: &names, plain: &plain };
+        let found = Found { folder: "secret/keyhatch", name: self.name, custom: &self.custom, empty: false, field_names: &names, plain: &plain };
         let answer = credential(&found, rules);
         assert!(rules.fields || asked.borrow().is_empty(), "fields of the value were read: {:?}", asked.borrow());
         assert!(asked.borrow().iter().all(|key| keys::CREDENTIAL.contains(&key.as_str())), "{:?}", asked.borrow());
@@ -245,7 +245,7 @@ fn slips_in_the_value_count_where_the_value_does() {
     assert!(entry("openrouter", &[("field", "method")], &[("method", "k")]).read(&with_fields()).is_ok());
     // What is a number or a list in Vault is no text.
     let custom = BTreeMap::new();
-    let found = Found { folder: "kv", name: "openrouter", custom: &custom, field_names: &["api_key", "paths"], plain: &|_| None };
+    let found = Found { folder: "kv", name: "openrouter", custom: &custom, empty: false, field_names: &["api_key", "paths"], plain: &|_| None };
     assert!(credential(&found, &with_fields()).map(|_| ()).expect_err("no text").contains("`paths` of its value is no text"));
 }
 
@@ -357,4 +357,22 @@ fn two_agents_with_one_token_are_both_refused() {
     assert_eq!(problems.len(), 2);
     let damaged = [AgentName::parse("c").expect("a name")];
     assert!(merge(&Roster::default(), &damaged, vec![discovered("x", "c")], agents()).0.agents.is_empty(), "a damaged one does not come back");
+}
+
+#[test]
+fn an_entry_without_a_value_still_says_which_hosts_are_its_own() {
+    let read = |name: &str, custom: &[(&str, &str)], rules: &DiscoverRules| {
+        let custom = custom.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let found = Found { folder: "kv", name, custom: &custom, empty: true, field_names: &[], plain: &|_| None };
+        credential(&found, rules)
+    };
+    let plain = DiscoverRules::default();
+    let d = read("internal", &[("allowed_domains", "a.example")], &plain).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((domains(&d), d.entry.terms.enabled, d.reference.field()), (vec!["a.example".to_owned()], true, "api_key"));
+    let d = read("internal", &[("allowed_domains", "a.example"), ("field", "own")], &plain).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(d.reference.field(), "own");
+    // Its fields may have said more.
+    let d = read("openrouter", &[], &with_fields()).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!d.entry.terms.enabled && !d.entry.terms.allowed_domains.is_empty());
+    assert!(read("internal", &[], &with_fields()).is_err());
 }

@@ -270,7 +270,13 @@ impl Vault {
         if answer.status == 400 && answer.said.contains("check-and-set") {
             return Ok(false);
         }
-        answer.ok().map(|_| true)
+        let refused = answer.status == 403;
+        let made = answer.ok().map(|_| true);
+        // To a token that may `create` and not `update`, writing what is there is a 403.
+        if refused && matches!(self.read(path, None).await.map_err(|e| e.kind), Ok(_) | Err(VaultErrorKind::Deleted)) {
+            return Ok(false);
+        }
+        made
     }
 
     async fn kv2(&self, path: &str) -> Result<Mount, VaultError> {

@@ -17,47 +17,71 @@ pub struct Child<'a> {
     pub name: &'a str,
     /// Its custom metadata; empty where the engine is KV v1.
     pub custom: &'a BTreeMap<String, String>,
-    /// Its value; `None` where its present version is deleted.
+    /// Its value; `None` where its present version is deleted, or there is none yet.
     pub fields: Option<&'a Fields>,
 }
 
-/// What is made of an entry; its error is for the operator.
-pub type Made<T> = Result<T, String>;
+/// What the entries of a folder are.
+pub trait Entries: Send + Sync + 'static {
+    /// What is made of one.
+    type Item: Clone + PartialEq + Send + Sync + 'static;
+
+    /// Whether an entry may have this name. One that may not is not read at all.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the operator.
+    fn check_name(&self, name: &str) -> Result<(), String>;
+
+    /// Makes something of an entry.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the operator.
+    fn make(&self, child: &Child<'_>) -> Result<Self::Item, String>;
+
+    /// What stays of an item whose entry makes none any more, though it is still there.
+    fn withhold(&self, item: Self::Item) -> Option<Self::Item>;
+}
+
+/// What stands for an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made<T> {
+    /// What was made of it, if anything.
+    pub item: Option<T>,
+    /// What is wrong with it, if anything.
+    pub fault: Option<String>,
+}
 
 /// All entries of a folder, by name.
 pub type Listing<T> = BTreeMap<String, Made<T>>;
 
-/// Makes something of an entry.
-type Make<T> = Box<dyn Fn(&Child<'_>) -> Made<T> + Send + Sync>;
-
 /// A folder that is kept up to date.
-pub struct Folder<T> {
+pub struct Folder<E: Entries> {
     path: String,
-    make: Make<T>,
-    known: Mutex<BTreeMap<String, Entry<T>>>,
-    listing: watch::Sender<Option<Arc<Listing<T>>>>,
+    entries: E,
+    known: Mutex<BTreeMap<String, Entry<E::Item>>>,
+    listing: watch::Sender<Option<Arc<Listing<E::Item>>>>,
     trouble: Mutex<Option<String>>,
 }
 
 /// What an entry was made of, and what was made.
+#[derive(Clone)]
 struct Entry<T> {
     seen: Option<Seen>,
     made: Made<T>,
 }
 
 /// An entry of KV v2 as its metadata tells it: while that stays, so does what was made of it.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Seen {
     version: u64,
     gone: bool,
     custom: BTreeMap<String, String>,
 }
 
-impl<T: Clone + PartialEq + Send + Sync + 'static> Folder<T> {
+impl<E: Entries> Folder<E> {
     /// A folder that was not looked into yet.
-    pub fn new(path: &str, make: impl Fn(&Child<'_>) -> Made<T> + Send + Sync + 'static) -> Self {
-        let (make, listing) = (Box::new(make), watch::Sender::new(None));
-        Self { path: path.to_owned(), make, known: Mutex::default(), listing, trouble: Mutex::default() }
+    pub fn new(path: &str, entries: E) -> Self {
+        Self { path: path.to_owned(), entries, known: Mutex::default(), listing: watch::Sender::new(None), trouble: Mutex::default() }
     }
 
     /// The folder's path.
@@ -68,13 +92,13 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Folder<T> {
 
     /// What is in it, as last read; `None` before the first time.
     #[must_use]
-    pub fn listing(&self) -> Option<Arc<Listing<T>>> {
+    pub fn listing(&self) -> Option<Arc<Listing<E::Item>>> {
         self.listing.borrow().clone()
     }
 
     /// Tells of each change.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Option<Arc<Listing<T>>>> {
+    pub fn changes(&self) -> watch::Receiver<Option<Arc<Listing<E::Item>>>> {
         self.listing.subscribe()
     }
 
@@ -84,25 +108,23 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Folder<T> {
         lock(&self.trouble).clone()
     }
 
-    /// Looks into it once, and takes what has changed. An entry that cannot be read leaves the others alone; one that was
-    /// read before stays what it was while Vault cannot be asked for it.
+    /// Looks into it once, and takes what has changed. An entry that has a fault leaves the others alone.
     ///
     /// # Errors
-    /// [`VaultError`] where the folder itself cannot be listed: all stays as it was.
+    /// [`VaultError`] where the folder cannot be listed, or Vault cannot be asked for one of its entries: all stays as it was.
     pub async fn look(&self, vault: &Vault) -> Result<(), VaultError> {
         let names = vault.list(&self.path).await?;
         let metadata = vault.mount_of(&self.path).await?.kind == MountKind::KvV2;
         let mut next = BTreeMap::new();
         for name in names {
-            let before = lock(&self.known).remove(&name);
-            let entry = if name.ends_with('/') {
-                Entry { seen: None, made: Err("it is a folder; entries of folders in the folder are not looked into".to_owned()) }
-            } else {
-                self.entry(vault, &name, metadata, before).await
-            };
-            next.insert(name, entry);
+            let before = lock(&self.known).get(&name).cloned();
+            if let Some(entry) = self.entry(vault, &name, metadata, before).await? {
+                // So that the next look goes on from here, should this one fail.
+                lock(&self.known).insert(name.clone(), entry.clone());
+                next.insert(name, entry);
+            }
         }
-        let listing: Listing<T> = next.iter().map(|(name, entry)| (name.clone(), entry.made.clone())).collect();
+        let listing: Listing<E::Item> = next.iter().map(|(name, entry)| (name.clone(), entry.made.clone())).collect();
         *lock(&self.known) = next;
         self.listing.send_if_modified(|old| {
             let new = old.as_ref().is_none_or(|old| **old != listing);
@@ -114,36 +136,54 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Folder<T> {
         Ok(())
     }
 
-    async fn entry(&self, vault: &Vault, name: &str, metadata: bool, before: Option<Entry<T>>) -> Entry<T> {
-        let path = format!("{}/{name}", self.path);
-        match self.read(vault, &path, name, metadata, before.as_ref()).await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => before.unwrap_or_else(|| Entry { seen: None, made: Err("it is not read".to_owned()) }),
-            Err(e) if e.kind.is_outage() => before.unwrap_or_else(|| Entry { seen: None, made: Err(e.to_string()) }),
-            Err(e) => Entry { seen: None, made: Err(e.to_string()) },
-        }
-    }
-
-    /// Reads an entry; `None` where nothing of it has changed.
-    async fn read(&self, vault: &Vault, path: &str, name: &str, metadata: bool, before: Option<&Entry<T>>) -> Result<Option<Entry<T>>, VaultError> {
-        let seen = if metadata {
-            let Metadata { version, gone, custom } = vault.metadata(path).await?;
-            Some(Seen { version, gone, custom })
-        } else {
-            None
+    /// What stands for an entry now; `None` where it is gone since the folder was listed.
+    async fn entry(&self, vault: &Vault, name: &str, metadata: bool, before: Option<Entry<E::Item>>) -> Result<Option<Entry<E::Item>>, VaultError> {
+        let faulty = |seen, why: String, before: Option<Entry<E::Item>>| {
+            let item = before.and_then(|b| b.made.item).and_then(|item| self.entries.withhold(item));
+            Ok(Some(Entry { seen, made: Made { item, fault: Some(why) } }))
         };
-        if seen.is_some() && before.is_some_and(|b| b.seen == seen) {
-            return Ok(None);
+        let path = format!("{}/{name}", self.path);
+        if let Some(folder) = name.strip_suffix('/') {
+            // An entry and a folder may have the same name.
+            let why = format!("{}/{}: this is a folder; what is in folders of the folder is not looked into", self.path, folder.escape_debug());
+            return faulty(None, why, None);
         }
-        let fields = match vault.read(path, None).await {
-            Ok(reading) => Some(reading.fields),
-            Err(e) if e.kind == VaultErrorKind::Deleted => None,
-            Err(e) => return Err(e),
+        if let Err(why) = self.entries.check_name(name) {
+            return faulty(None, why, None);
+        }
+        let seen = match self.seen(vault, &path, metadata).await {
+            Ok(seen) => seen,
+            Err(e) if e.kind.is_outage() => return Err(e),
+            Err(e) if e.kind == VaultErrorKind::NotFound => return Ok(None),
+            Err(e) => return faulty(None, format!("{path}: {e}"), before),
+        };
+        if let Some(before) = before.as_ref().filter(|b| seen.is_some() && b.seen == seen) {
+            return Ok(Some(before.clone()));
+        }
+        let gone = seen.as_ref().is_some_and(|s| s.gone);
+        let fields = match if gone { None } else { Some(vault.read(&path, None).await) } {
+            Some(Ok(reading)) => Some(reading.fields),
+            Some(Err(e)) if e.kind.is_outage() => return Err(e),
+            Some(Err(e)) if e.kind == VaultErrorKind::NotFound && !metadata => return Ok(None),
+            // It was there a moment ago: the next look tells.
+            Some(Err(e)) => return faulty(None, format!("{path}: {e}"), before),
+            None => None,
         };
         let empty = BTreeMap::new();
         let custom = seen.as_ref().map_or(&empty, |s| &s.custom);
-        let made = (self.make)(&Child { name, custom, fields: fields.as_ref() });
-        Ok(Some(Entry { seen, made }))
+        match self.entries.make(&Child { name, custom, fields: fields.as_ref() }) {
+            Ok(item) => Ok(Some(Entry { seen, made: Made { item: Some(item), fault: None } })),
+            Err(why) => faulty(seen, why, before),
+        }
+    }
+
+    /// What the metadata says; `None` where the engine has none.
+    async fn seen(&self, vault: &Vault, path: &str, metadata: bool) -> Result<Option<Seen>, VaultError> {
+        if !metadata {
+            return Ok(None);
+        }
+        let Metadata { version, gone, custom } = vault.metadata(path).await?;
+        Ok(Some(Seen { version, gone, custom }))
     }
 
     /// Looks into it every `refresh` until the task is ended; after a failure sooner, with growing waits.
