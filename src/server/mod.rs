@@ -31,6 +31,7 @@ use crate::vault::local::LocalStore;
 use error::failed;
 use ground::Ground;
 
+pub use authority::{shared_ca, signs_ca};
 pub use checkpoints::{StoreCheckpoints, audit_key};
 pub use error::{ReloadError, StartError};
 pub use ground::missing_for_no_store;
@@ -40,6 +41,7 @@ pub use ops::Ops;
 pub use picture::Picture;
 pub use remote::Remote;
 pub use settings::{dialer, egress};
+pub use signing::SigningKeys;
 pub use state::State;
 pub use vault_settings::{speaks_of_vault, vault_settings};
 

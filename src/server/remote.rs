@@ -47,6 +47,12 @@ impl Remote {
     pub fn new(config: &VaultConfig, runtime: &Handle) -> Result<Arc<Self>, ReloadError> {
         let vault = Vault::new(vault_settings(config)?).map_err(failed)?;
         vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
+        Ok(Self::with(vault, config, runtime))
+    }
+
+    /// The same with a client that is there already.
+    #[must_use]
+    pub fn with(vault: Arc<Vault>, config: &VaultConfig, runtime: &Handle) -> Arc<Self> {
         let rules = DiscoverRules { allow: config.discover_allow.clone(), fields: config.discover_fields };
         let credentials = config.discover.as_deref().map(|path| {
             let folder = path.to_owned();
@@ -54,7 +60,7 @@ impl Remote {
         });
         let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, agent));
         let source = HashicorpSource::new(Arc::clone(&vault), freshness(config), runtime.clone());
-        Ok(Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents }))
+        Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents })
     }
 
     /// The client.
@@ -68,12 +74,11 @@ impl Remote {
     /// # Errors
     /// [`ReloadError`] where one cannot be listed: without it nobody knows which hosts are to be guarded.
     pub async fn look(&self) -> Result<(), ReloadError> {
-        let failed = |key: &'static str| move |e: crate::vault::hashicorp::VaultError| ReloadError::Setting { key, why: e.to_string() };
         if let Some(folder) = &self.credentials {
-            folder.look(&self.vault).await.map_err(failed("vault.discover"))?;
+            folder.look(&self.vault).await.map_err(|e| ReloadError::vault("vault.discover", e))?;
         }
         if let Some(folder) = &self.agents {
-            folder.look(&self.vault).await.map_err(failed("vault.discover_agents"))?;
+            folder.look(&self.vault).await.map_err(|e| ReloadError::vault("vault.discover_agents", e))?;
         }
         Ok(())
     }
@@ -182,7 +187,10 @@ fn sort<T: Clone + PartialEq + Send + Sync + 'static>(folder: &Folder<T>, proble
     for (name, made) in folder.listing().iter().flat_map(|l| l.iter()) {
         match made {
             Ok(made) => good.push(made.clone()),
-            Err(why) => problems.push(format!("{}/{name}: {why}", folder.path())),
+            Err(why) => {
+                let place = format!("{}/{name}", folder.path());
+                problems.push(if why.starts_with(&place) { why.clone() } else { format!("{place}: {why}") });
+            }
         }
     }
     good

@@ -21,9 +21,9 @@ use crate::cli::error::{DONE, Outcome};
 pub(crate) struct ListArgs {}
 
 pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
-    let state = ctx.unlock()?.state()?;
-    let views: Vec<CredentialView> = state.credentials.iter().map(CredentialView::from).collect();
-    let rows: Vec<_> = state.credentials.iter().map(view::row).collect();
+    let credentials = ctx.base()?.picture(ctx)?.credentials();
+    let views: Vec<CredentialView> = credentials.iter().map(CredentialView::from).collect();
+    let rows: Vec<_> = credentials.iter().map(view::row).collect();
     ctx.out.listing(&views, &view::HEADS, &rows, "There are no credentials yet: `keyhatch credential add openrouter` adds one.")?;
     DONE
 }

@@ -150,8 +150,8 @@ fn contents(state: &StoreState, now: Timestamp, found: &mut Findings) {
             found.warning("credentials", format!("the origin last answered {status} to `{name}`"), &mend);
         }
     }
-    let times = state.credentials.iter().flat_map(|c| [Some(c.created_at), c.rotated_at, c.last_used_at]);
-    let latest = times.chain(state.agents.iter().map(|a| Some(a.created_at))).flatten().max();
+    let times = state.credentials.iter().flat_map(|c| [c.created_at, c.rotated_at, c.last_used_at]);
+    let latest = times.chain(state.agents.iter().map(|a| a.created_at)).flatten().max();
     if latest.is_some_and(|t| t > now + SLACK) {
         let message = format!("the store holds times up to {}, and the clock says {}", time_or_never(latest), time_or_never(Some(now)));
         found.wrong("clock", message, "set the clock: it went back, or was ahead");
