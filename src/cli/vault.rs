@@ -10,7 +10,7 @@ use super::context::{not_started, runtime};
 use super::error::CommandError;
 use crate::config::VaultConfig;
 use crate::credential::{Secret, VaultReference};
-use crate::server::{ReloadError, Remote, StartError, vault_settings};
+use crate::server::{ReloadError, Remote, StartError, vault_client};
 use crate::vault::hashicorp::{MountKind, Reading, Vault, VaultError, VaultErrorKind};
 
 /// How long the good-bye may take: Vault ends tokens and leases by itself, later.
@@ -33,8 +33,7 @@ pub(crate) fn discovers(config: &VaultConfig) -> bool {
 impl There {
     /// Sets it up by `[vault]` and the environment; asks nothing yet.
     pub(crate) fn new(config: &VaultConfig, config_file: &Path) -> Result<Self, CommandError> {
-        let told = |e: ReloadError| told(config_file, e);
-        let vault = Vault::new(vault_settings(config).map_err(told)?).map_err(|e| CommandError::usage(e.to_string()))?;
+        let vault = vault_client(config).map_err(|e| told(config_file, e))?;
         Ok(Self { runtime: runtime()?, vault, config_file: config_file.to_owned(), leases: Mutex::default() })
     }
 
@@ -121,7 +120,6 @@ pub(crate) fn mend(e: &VaultError) -> Option<&'static str> {
         VaultErrorKind::Unavailable => Some("look at Vault's own log, and try again"),
         VaultErrorKind::LoginRefused => Some("see to VAULT_TOKEN, or to `auth` in [vault]"),
         VaultErrorKind::NotFound => Some("write it there with `vault kv put`, or correct the path"),
-        VaultErrorKind::BadAnswer => Some("check that the address is that of a Vault: VAULT_ADDR, or `address` in [vault]"),
         _ => None,
     }
 }

@@ -90,7 +90,7 @@ impl Patience {
                 Err(e) if e.is_outage() && Instant::now() + PAUSE < self.0 => {
                     let line = e.to_string();
                     if said.as_ref() != Some(&line) {
-                        let left = self.0.duration_since(Instant::now()).as_secs();
+                        let left = self.0.duration_since(Instant::now()).as_secs_f32().ceil();
                         tracing::warn!("waiting for Vault, for up to {left} s: {line}");
                         said = Some(line);
                     }

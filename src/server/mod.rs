@@ -39,7 +39,7 @@ pub use keeper::{CA_ITEM, NoCheckpoints};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
 pub use picture::Picture;
-pub use remote::Remote;
+pub use remote::{Remote, vault_client};
 pub use settings::{dialer, egress};
 pub use signing::SigningKeys;
 pub use state::State;

@@ -1,5 +1,6 @@
 //! What a running proxy has from Vault: values, and where it is asked to, credentials and agents as well.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,23 @@ pub struct Remote {
     agents: Option<Folder<AgentEntry>>,
 }
 
+/// A client by what `[vault]` and the environment say. Nothing is asked yet.
+///
+/// # Errors
+/// [`ReloadError`] where the settings cannot be used, with the key that names a file which cannot.
+pub fn vault_client(config: &VaultConfig) -> Result<Arc<Vault>, ReloadError> {
+    Vault::new(vault_settings(config)?).map_err(|e| {
+        let names = |file: &Path| e.detail.contains(&*file.to_string_lossy());
+        let key = match (&config.ca_file, &config.client_cert) {
+            (Some(file), _) if names(file) => "vault.ca_file",
+            (_, Some((_, key))) if names(key) => "vault.client_key",
+            (_, Some((cert, _))) if names(cert) => "vault.client_cert",
+            _ => return failed(e),
+        };
+        ReloadError::Setting { key, why: e.to_string() }
+    })
+}
+
 /// What the folders in Vault hold now.
 #[derive(Default)]
 pub struct FoundThere {
@@ -45,7 +63,7 @@ impl Remote {
     /// # Errors
     /// [`ReloadError`] where the settings cannot be used.
     pub fn new(config: &VaultConfig, runtime: &Handle) -> Result<Arc<Self>, ReloadError> {
-        let vault = Vault::new(vault_settings(config)?).map_err(failed)?;
+        let vault = vault_client(config)?;
         vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
         Ok(Self::with(vault, config, runtime))
     }

@@ -332,17 +332,18 @@ impl Wire {
                 format!("Vault at {at} did not answer within {call} s, or not connect within {connect} s"),
             );
         }
-        for cause in source.chain() {
-            // An io::Error keeps what it wraps out of the chain.
-            let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inner?.downcast_ref::<rustls::Error>());
-            if let Some(tls) = tls {
-                return VaultError::new(VaultErrorKind::Tls, format!("TLS with Vault at {at} failed: {tls}; {}", tls_mend(tls)));
-            }
+        if let Some(tls) = source.chain().find_map(tls_in) {
+            return VaultError::new(VaultErrorKind::Tls, format!("TLS with Vault at {at} failed: {tls}; {}", tls_mend(tls)));
         }
         let cause = source.root_cause();
         VaultError::new(VaultErrorKind::Unreachable, format!("Vault at {at} cannot be reached: {cause}"))
     }
+}
+
+/// The fault of TLS in an error. An `io::Error` keeps what it wraps out of the chain, and may wrap another one.
+fn tls_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let inner = || error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.downcast_ref::<rustls::Error>().or_else(|| tls_in(inner()?))
 }
 
 fn tls_mend(error: &rustls::Error) -> &'static str {

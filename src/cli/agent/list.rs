@@ -25,6 +25,10 @@ pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
     let agents = picture.agents();
     let views: Vec<AgentView> = agents.iter().map(|a| AgentView::new(a, view::source(&base, &picture, a))).collect();
     let rows: Vec<_> = agents.iter().map(view::row).collect();
-    ctx.out.listing(&views, &view::HEADS, &rows, "There are no agents: `keyhatch agent add NAME` adds one.")?;
+    let none = match (&base.store, &base.config.vault.discover_agents) {
+        (None, Some(folder)) => format!("There are no agents in Vault: `vault kv put {folder}/NAME token=\"$(openssl rand -hex 32)\"` adds one."),
+        _ => "There are no agents: `keyhatch agent add NAME` adds one.".to_owned(),
+    };
+    ctx.out.listing(&views, &view::HEADS, &rows, &none)?;
     DONE
 }
