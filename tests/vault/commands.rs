@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stage::{agent, made, origin};
+use super::homes::{agent, made, origin};
 use crate::support::{Bao, Home, fresh_key};
 
 #[track_caller]

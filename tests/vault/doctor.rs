@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stage::{NO_STORE, agent, bare, made, origin, section};
+use super::homes::{NO_STORE, agent, bare, made, origin, section};
 use crate::support::{Bao, Home};
 
 /// What was found of Vault: the level, and message and mend in one.

@@ -3,7 +3,7 @@
 mod commands;
 mod deploy;
 mod doctor;
+mod homes;
 mod policies;
 mod server;
-mod stage;
 mod storeless;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::stage::{NO_STORE, agent, bare, origin, section};
+use super::homes::{NO_STORE, agent, bare, origin, section};
 use crate::support::{Agent, Bao, Home, Origin, Serve, within};
 
 /// A home without a store, an agent `default` and a credential in Vault.
