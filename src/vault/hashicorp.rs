@@ -332,7 +332,7 @@ impl Wire {
                 format!("Vault at {at} did not answer within {call} s, or not connect within {connect} s"),
             );
         }
-        if let Some(tls) = source.chain().find_map(tls_in) {
+        if let Some(tls) = source.chain().find_map(tls_error) {
             return VaultError::new(VaultErrorKind::Tls, format!("TLS with Vault at {at} failed: {tls}; {}", tls_mend(tls)));
         }
         let cause = source.root_cause();
@@ -340,10 +340,10 @@ impl Wire {
     }
 }
 
-/// The fault of TLS in an error. An `io::Error` keeps what it wraps out of the chain, and may wrap another one.
-fn tls_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
-    let inner = || error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.downcast_ref::<rustls::Error>().or_else(|| tls_in(inner()?))
+/// The error of rustls in another: an `io::Error` keeps what it wraps out of the chain of sources.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.downcast_ref::<rustls::Error>().or_else(|| tls_error(inner?))
 }
 
 fn tls_mend(error: &rustls::Error) -> &'static str {
