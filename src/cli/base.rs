@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::context::{Context, Unlocked};
+use super::context::{Context, Patience, Unlocked};
 use super::error::CommandError;
 use super::vault::{self, There};
 use crate::agent::AgentName;
@@ -84,10 +84,15 @@ impl Context {
 
     /// The store, unlocked, or what stands in its stead.
     pub(crate) fn base(&self) -> Result<Base, CommandError> {
+        self.base_with(Patience::None)
+    }
+
+    /// The same, with patience for a Vault that is to open the store.
+    pub(crate) fn base_with(&self, patience: Patience) -> Result<Base, CommandError> {
         let (home, config, store) = match self.without_store()? {
             Some((home, config)) => (home, config, None),
             None => {
-                let Unlocked { home, config, store } = self.unlock()?;
+                let Unlocked { home, config, store } = self.unlock_with(patience)?;
                 (home, config, Some(store))
             }
         };

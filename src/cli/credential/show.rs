@@ -13,9 +13,9 @@ use crate::telemetry::escape;
 /// Show one credential: everything but its secret
 ///
 /// The fingerprint is 8 hex digits of an HMAC of the secret under a key of the store: it tells
-/// two secrets apart and says nothing of either. Of a secret in Vault, Vault is asked for it; the key is
-/// that of [vault] signing_key, where there is one. Where Vault cannot be asked, or makes a secret
-/// anew at each read, there is none: `-`, or null.
+/// two secrets apart and says nothing of either. Where Vault holds the secret, Vault is asked for
+/// it, and the key is that of [vault] signing_key, where there is one. Where Vault cannot be asked,
+/// or makes a secret anew at each read, there is none: `-`, or null.
 ///
 /// Examples:
 ///
