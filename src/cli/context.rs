@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::Globals;
 use super::error::{CommandError, ErrorKind};
 use super::output::Output;
+use super::vault;
 use crate::admin::ErrorCode;
 use crate::admin::client::{AdminClient, ClientError};
 use crate::agent::AgentName;
@@ -17,7 +18,7 @@ use crate::credential::CredentialName;
 use crate::envelope::{SealedBy, UnlockKey};
 use crate::home::{Home, HomeError, HomeErrorKind, UnlockSources};
 use crate::server::transit::{self, TransitError};
-use crate::server::{CA_ITEM, ReloadError, ServerOptions, StartError, StoreCheckpoints, audit_key};
+use crate::server::{CA_ITEM, ReloadError, StartError, StoreCheckpoints, audit_key};
 use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
 use crate::vault::hashicorp::TransitKey;
@@ -45,8 +46,12 @@ impl Context {
     /// The home, which must exist and be safe.
     pub(crate) fn home(&self) -> Result<Home, CommandError> {
         let home = self.home_place()?;
-        home.check()?;
-        Ok(home)
+        match home.check() {
+            Err(HomeError::Missing(dir)) if matches!(self.without_store(), Ok(Some(_))) => {
+                Err(CommandError::failed(format!("there is nothing at {} yet", dir.display())).hint("`keyhatch serve` and `keyhatch run` make it"))
+            }
+            checked => Ok(checked.map(|()| home)?),
+        }
     }
 
     /// The configuration file, and whether it was named, so that it must exist.
@@ -92,13 +97,6 @@ impl Context {
         let key = self.key_of(&config, &path, &sealed_as_meant(&config, &path)?, patience)?;
         let store = Arc::new(LocalStore::open(&path, &key)?);
         Ok(Unlocked { home, config, store })
-    }
-
-    /// What the server is started with.
-    pub(crate) fn server_options(&self, unlocked: Unlocked, is_serve: bool) -> ServerOptions {
-        let Unlocked { home, config, store } = unlocked;
-        let (config_file, config_required) = self.config_file(&home);
-        ServerOptions { home, config_file, config_required, config, store: Some(store), is_serve }
     }
 
     /// A connection to the `serve` of this home, if one runs.
@@ -219,6 +217,10 @@ impl From<ClientError> for CommandError {
 pub(crate) fn not_started(config_file: &Path, e: StartError) -> CommandError {
     match e {
         StartError::State(ReloadError::Setting { key, why }) => ConfigError::in_use(config_file, key, why).into(),
+        StartError::State(ReloadError::Vault { key, error }) => {
+            let hint = vault::mend(&error).unwrap_or("`keyhatch doctor` says more");
+            CommandError::failed(format!("`{key}` cannot be had: {error}")).hint(hint)
+        }
         e => CommandError::failed(e.to_string()),
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod agent_env;
 mod audit;
+mod base;
 mod ca;
 mod completions;
 mod context;
@@ -23,6 +24,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

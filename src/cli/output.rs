@@ -137,6 +137,12 @@ pub(crate) fn time_or_never(at: Option<jiff::Timestamp>) -> String {
     time(at).unwrap_or_else(|| "never".to_owned())
 }
 
+/// A time for a table: `-` where it is not known.
+#[must_use]
+pub(crate) fn time_or_dash(at: Option<jiff::Timestamp>) -> String {
+    time(at).unwrap_or_else(|| "-".to_owned())
+}
+
 /// `1 fault`, `2 faults`.
 #[must_use]
 pub(crate) fn counted(count: u64, noun: &str) -> String {

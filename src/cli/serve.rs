@@ -3,7 +3,8 @@
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::context::{Context, Patience, Unlocked, not_started, runtime};
+use super::base::Base;
+use super::context::{Context, Patience, not_started, runtime};
 use super::error::{CommandError, DONE, Outcome};
 use crate::home::ServeLock;
 use crate::process;
@@ -15,8 +16,8 @@ use crate::telemetry::log;
 /// SIGTERM and SIGINT stop it: it takes no new connections and waits for what is under way, for
 /// [timeouts] drain at the longest. SIGHUP reads the configuration again. A change by another
 /// command takes effect within a second. It takes no CA, proxy or resolver setting from its
-/// environment. Where Vault unlocks the store, a Vault that is still starting is waited for, for
-/// half a minute.
+/// environment. A Vault that its start needs is waited for, for half a minute. With discover,
+/// discover_agents, ca and signing_key in [vault] it needs no store and no passphrase.
 ///
 /// Examples:
 ///
@@ -28,26 +29,31 @@ pub(crate) struct ServeArgs {}
 
 pub(super) fn run(ctx: &Context, _: &ServeArgs) -> Outcome {
     log::init().map_err(|e| CommandError::usage(e.to_string()))?;
-    let home = ctx.home()?;
+    let home = ctx.home_to_fill()?;
     ctx.config(&home)?;
     // Before a passphrase is asked for: a second serve is refused anyway.
     let lock = ServeLock::acquire(&home)?;
     process::harden();
-    let unlocked = ctx.unlock_with(Patience::Start)?;
-    let ended = runtime()?.block_on(serve(ctx, unlocked));
+    let base = ctx.base_with(Patience::Start)?;
+    let ended = runtime()?.block_on(serve(ctx, base));
     drop(lock);
     ended
 }
 
-async fn serve(ctx: &Context, unlocked: Unlocked) -> Outcome {
+async fn serve(ctx: &Context, base: Base) -> Outcome {
     // Before the listeners open: whoever sees them may send a signal.
     let listen = |kind| signal(kind).map_err(CommandError::doing("signals cannot be received"));
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
-    let config = unlocked.config.clone();
-    let options = ctx.server_options(unlocked, true);
+    let config = base.config.clone();
+    let options = ctx.server_options(base, true);
     let file = options.config_file.clone();
-    let running = server::start(options).await.map_err(|e| not_started(&file, e))?;
+    let running = tokio::select! {
+        started = server::start(options) => started.map_err(|e| not_started(&file, e))?,
+        // It may be waiting for Vault.
+        _ = terminate.recv() => return DONE,
+        _ = interrupt.recv() => return DONE,
+    };
     for line in running.describe() {
         tracing::info!("{line}");
     }

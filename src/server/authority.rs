@@ -72,7 +72,7 @@ impl Authority {
     /// [`ReloadError`] where that cannot be done, or gives no CA.
     pub(super) async fn load(vault: &Vault, path: &str, now: Timestamp) -> Result<Self, ReloadError> {
         let path = path.to_owned();
-        if path.ends_with(SIGNS) {
+        if signs_ca(&path) {
             let ca = sign(vault, &path, now).await?;
             return Ok(Self { path, origin: Origin::signed(&ca, now), ca: Some(ca) });
         }
@@ -168,15 +168,36 @@ enum Failure {
 impl From<Failure> for ReloadError {
     fn from(failure: Failure) -> Self {
         let why = match failure {
-            Failure::Vault(e) => e.to_string(),
+            Failure::Vault(e) => return ReloadError::vault(KEY, e),
             Failure::Content(why) => why,
         };
         setting(why)
     }
 }
 
+/// The key of the configuration that names the entry or the engine.
+const KEY: &str = "vault.ca";
+
 fn setting(why: String) -> ReloadError {
-    ReloadError::Setting { key: "vault.ca", why }
+    ReloadError::Setting { key: KEY, why }
+}
+
+/// Whether a path is that of an engine that signs, and not of an entry.
+#[must_use]
+pub fn signs_ca(path: &str) -> bool {
+    path.ends_with(SIGNS)
+}
+
+/// The CA in an entry, for commands, which make none; `None` where there is no entry yet.
+///
+/// # Errors
+/// [`ReloadError`] where the entry cannot be read, or holds no CA.
+pub async fn shared_ca(vault: &Vault, path: &str, now: Timestamp) -> Result<Option<CaState>, ReloadError> {
+    match read(vault, path, now).await {
+        Ok((ca, _)) => Ok(Some(ca)),
+        Err(Failure::Vault(e)) if e.kind == VaultErrorKind::NotFound => Ok(None),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 async fn read(vault: &Vault, path: &str, now: Timestamp) -> Result<(CaState, Option<u64>), Failure> {
@@ -194,7 +215,8 @@ async fn make(vault: &Vault, path: &str, now: Timestamp) -> Result<(), ReloadErr
     let (certificate, key) = generate_pem(now).map_err(failed)?;
     let certificate = crate::credential::Secret::from_opened(certificate.as_bytes());
     let made = vault.create(path, &[(CERTIFICATE, &certificate), (PRIVATE_KEY, &key)]).await;
-    let made = made.map_err(|e| setting(format!("there is nothing at {path}, and a CA cannot be made there: {e}")))?;
+    let said = |e: VaultError| VaultError { detail: format!("there is nothing at {path}, and a CA cannot be made there: {e}"), ..e };
+    let made = made.map_err(|e| ReloadError::vault(KEY, said(e)))?;
     if made {
         tracing::info!("{path}: made a CA in Vault");
     }
@@ -206,7 +228,7 @@ async fn sign(vault: &Vault, path: &str, now: Timestamp) -> Result<CaState, Relo
     let [a, b, c, d] = random::bytes::<4>();
     let name = format!("Keyhatch CA {a:02x}{b:02x}{c:02x}{d:02x}");
     let request = CertificateRequest::new(&name).map_err(failed)?;
-    let signed = vault.sign_csr(path, request.csr_pem(), &name, INTERMEDIATE_LIFE).await.map_err(|e| setting(e.to_string()))?;
+    let signed = vault.sign_csr(path, request.csr_pem(), &name, INTERMEDIATE_LIFE).await.map_err(|e| ReloadError::vault(KEY, e))?;
     request.finish(&signed.certificate, &signed.chain.concat(), now).map_err(|e| setting(format!("what {path} signed: {e}")))
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::listen::ListenError;
 use crate::config::Config;
 use crate::tls::{ListenerTlsError, TrustError};
+use crate::vault::hashicorp::{VaultError, VaultErrorKind};
 
 /// Why a state cannot be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +18,33 @@ pub enum ReloadError {
         /// What is wrong.
         why: String,
     },
+    /// Vault cannot be asked for what a key of the configuration names, or refuses it.
+    #[error("`{key}` cannot be had: {error}")]
+    Vault {
+        /// The key with its table, as in `vault.discover`.
+        key: &'static str,
+        /// What Vault says.
+        error: VaultError,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
 }
 
 impl ReloadError {
+    /// What comes of a question for what a key names: a setting is at fault where the path or the engine is, else Vault.
+    pub(super) fn vault(key: &'static str, error: VaultError) -> Self {
+        match error.kind {
+            VaultErrorKind::Settings | VaultErrorKind::NoMount => Self::Setting { key, why: error.to_string() },
+            _ => Self::Vault { key, error },
+        }
+    }
+
+    /// Whether waiting may mend it: Vault is away, sealed, or cannot serve. A refused log-in is no such thing.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Vault { error, .. } if error.kind.is_outage() && error.kind != VaultErrorKind::LoginRefused)
+    }
+
     /// What is wrong with the files that origins are verified by.
     pub(super) fn trust(config: &Config, e: &TrustError) -> Self {
         let is_crl = |file: &Path| config.upstream.crl_files.iter().any(|f| f == file);

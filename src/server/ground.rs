@@ -1,8 +1,10 @@
 //! What a proxy stands on before it opens: the store or what is in its stead, the CA, and a first look at Vault.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::ServerOptions;
 use super::authority::Authority;
@@ -15,6 +17,11 @@ use super::state::write_ca;
 use crate::clock;
 use crate::config::VaultConfig;
 use crate::tls::CaState;
+
+/// How long a `serve` waits for a Vault in outage.
+const WAIT: Duration = Duration::from_secs(30);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The parts of a first state.
 pub(super) struct Ground {
@@ -39,13 +46,14 @@ impl Ground {
         let mut shared = None;
         let mut authority = None;
         if let Some(remote) = &remote {
+            let patience = Patience::of(options);
             if let Some(path) = &config.signing_key {
-                shared = Some(SigningKeys::load(remote.vault(), path).await?);
+                shared = Some(patience.wait(async || SigningKeys::load(remote.vault(), path).await).await?);
             }
             if let Some(path) = &config.ca {
-                authority = Some(Authority::load(remote.vault(), path, clock::now()).await?);
+                authority = Some(patience.wait(async || Authority::load(remote.vault(), path, clock::now()).await).await?);
             }
-            remote.look().await?;
+            patience.wait(async || remote.look().await).await?;
         }
         let keeper = Keeper::new(options.store.clone(), shared)?;
         let (home, there) = (options.home.clone(), remote.clone());
@@ -65,10 +73,66 @@ impl Ground {
     }
 }
 
+/// Until when a Vault in outage is waited for: a machine that boots starts `serve` and Vault together.
+struct Patience(Instant);
+
+impl Patience {
+    /// A person who waits for `run` is told at once.
+    fn of(options: &ServerOptions) -> Self {
+        Self(Instant::now() + if options.is_serve { WAIT } else { Duration::ZERO })
+    }
+
+    /// Asks again and again while Vault is in outage and there is time.
+    async fn wait<T>(&self, ask: impl AsyncFn() -> Result<T, ReloadError>) -> Result<T, ReloadError> {
+        let mut said = None;
+        loop {
+            match ask().await {
+                Err(e) if e.is_outage() && Instant::now() + PAUSE < self.0 => {
+                    let line = e.to_string();
+                    if said.as_ref() != Some(&line) {
+                        let left = self.0.duration_since(Instant::now()).as_secs_f32().ceil();
+                        tracing::warn!("waiting for Vault, for up to {left} s: {line}");
+                        said = Some(line);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
 /// What `[vault]` must say beside nothing else for a proxy without a local store; the names of the keys that are missing.
 #[must_use]
 pub fn missing_for_no_store(config: &VaultConfig) -> Vec<&'static str> {
     let needed =
         [("discover", &config.discover), ("discover_agents", &config.discover_agents), ("ca", &config.ca), ("signing_key", &config.signing_key)];
     needed.into_iter().filter(|(_, given)| given.is_none()).map(|(key, _)| key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::vault::hashicorp::{VaultError, VaultErrorKind};
+
+    #[tokio::test]
+    async fn an_outage_is_waited_for_and_a_refusal_is_not() {
+        let asked = async |patience: Patience, kind: VaultErrorKind, good_at: u32| {
+            let asked = Cell::new(0);
+            let answer = patience.wait(async || {
+                asked.set(asked.get() + 1);
+                if asked.get() == good_at { Ok(()) } else { Err(ReloadError::vault("vault.ca", VaultError::new(kind, "why"))) }
+            });
+            (answer.await.map_err(|e| e.to_string()), asked.get())
+        };
+        let (long, none) = (|| Patience(Instant::now() + WAIT), || Patience(Instant::now()));
+        assert_eq!(asked(long(), VaultErrorKind::Sealed, 2).await, (Ok(()), 2));
+        let refused = Err("`vault.ca` cannot be had: why".to_owned());
+        for kind in [VaultErrorKind::LoginRefused, VaultErrorKind::Denied, VaultErrorKind::BadAnswer] {
+            assert_eq!(asked(long(), kind, 2).await, (refused.clone(), 1), "{kind:?}");
+        }
+        assert_eq!(asked(none(), VaultErrorKind::Unreachable, 2).await, (refused, 1), "no time is left");
+    }
 }

@@ -32,6 +32,7 @@ use crate::vault::local::LocalStore;
 use error::failed;
 use ground::Ground;
 
+pub use authority::{shared_ca, signs_ca};
 pub use checkpoints::{StoreCheckpoints, audit_key};
 pub use error::{ReloadError, StartError};
 pub use ground::missing_for_no_store;
@@ -39,8 +40,9 @@ pub use keeper::{CA_ITEM, NoCheckpoints};
 pub use listen::{Addresses, Bound, ListenError, Listening};
 pub use ops::Ops;
 pub use picture::Picture;
-pub use remote::Remote;
+pub use remote::{Remote, vault_client};
 pub use settings::{dialer, egress};
+pub use signing::SigningKeys;
 pub use state::State;
 pub use vault_settings::{speaks_of_vault, vault_settings};
 

@@ -8,7 +8,7 @@ use crate::agent::AgentName;
 use crate::credential::{CredentialId, Source};
 use crate::policy::Roster;
 use crate::vault::hashicorp::Wanted;
-use crate::vault::local::StoreState;
+use crate::vault::local::{AgentInfo, CredentialInfo, StoreState};
 
 /// The whole of what decisions are computed from, and what is wrong with parts of it.
 pub struct Picture {
@@ -35,6 +35,67 @@ impl Picture {
         let counts = |d: &Discovered| roster.credentials.iter().any(|c| c.id == d.entry.id);
         let discovered = credentials.into_iter().filter(counts).map(|d| (d.entry.id, d)).collect();
         Self { stored, roster, discovered, problems }
+    }
+
+    /// All credentials, for a list, by name. Nothing is known of the use of one that was discovered.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<CredentialInfo> {
+        let mut out: Vec<CredentialInfo> = self.stored.iter().flat_map(|s| s.credentials.iter().cloned()).collect();
+        out.extend(self.roster.credentials.iter().filter_map(|entry| {
+            let Discovered { reference, .. } = self.discovered.get(&entry.id)?;
+            let mut agents: Vec<AgentName> = self.roster.grants.iter().filter(|(_, id)| *id == entry.id).map(|(agent, _)| agent.clone()).collect();
+            agents.sort();
+            Some(CredentialInfo {
+                entry: entry.clone(),
+                source: Source::Vault(reference.clone()),
+                fingerprint: None,
+                agents,
+                created_at: None,
+                rotated_at: None,
+                last_used_at: None,
+                last_origin_status: None,
+                has_previous: false,
+            })
+        }));
+        out.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
+        out
+    }
+
+    /// All agents, for a list, by name, each with what it may use of all there is.
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentInfo> {
+        let mut out: Vec<AgentInfo> = self.stored.iter().flat_map(|s| s.agents.iter().cloned()).collect();
+        let new = self.roster.agents.iter().filter(|a| !self.is_stored(&a.name));
+        let new = new.map(|a| AgentInfo {
+            name: a.name.clone(),
+            generation: a.generation,
+            grants: Vec::new(),
+            created_at: None,
+            last_seen_at: None,
+            broken: None,
+        });
+        let new: Vec<AgentInfo> = new.collect();
+        out.extend(new);
+        for agent in &mut out {
+            let granted = self.roster.grants.iter().filter(|(name, _)| *name == agent.name);
+            let names = granted.filter_map(|(_, id)| self.discovered.get(id)).map(|d| d.entry.name.clone());
+            agent.grants.extend(names);
+            agent.grants.sort();
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        out
+    }
+
+    /// Whether an agent is the store's; else it was discovered.
+    #[must_use]
+    pub fn is_stored(&self, agent: &AgentName) -> bool {
+        self.stored.iter().flat_map(|s| &s.agents).any(|a| a.name == *agent)
+    }
+
+    /// What is wrong with what was discovered, or to be known of it: a line each.
+    pub fn remarks(&self) -> impl Iterator<Item = &str> {
+        let notes = self.discovered.values().flat_map(|d| &d.notes);
+        self.problems.iter().chain(notes).map(String::as_str)
     }
 
     /// The credentials whose values are in Vault, and where. A disabled or damaged one needs none.

@@ -1,5 +1,6 @@
 //! What a running proxy has from Vault: values, and where it is asked to, credentials and agents as well.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,23 @@ pub struct Remote {
     agents: Option<Folder<Agents>>,
 }
 
+/// A client by what `[vault]` and the environment say. Nothing is asked yet.
+///
+/// # Errors
+/// [`ReloadError`] where the settings cannot be used, with the key that names a file which cannot.
+pub fn vault_client(config: &VaultConfig) -> Result<Arc<Vault>, ReloadError> {
+    Vault::new(vault_settings(config)?).map_err(|e| {
+        let names = |file: &Path| e.detail.contains(&*file.to_string_lossy());
+        let key = match (&config.ca_file, &config.client_cert) {
+            (Some(file), _) if names(file) => "vault.ca_file",
+            (_, Some((_, key))) if names(key) => "vault.client_key",
+            (_, Some((cert, _))) if names(cert) => "vault.client_cert",
+            _ => return failed(e),
+        };
+        ReloadError::Setting { key, why: e.to_string() }
+    })
+}
+
 /// What the folders in Vault hold now.
 #[derive(Default)]
 pub struct FoundThere {
@@ -45,13 +63,19 @@ impl Remote {
     /// # Errors
     /// [`ReloadError`] where the settings cannot be used.
     pub fn new(config: &VaultConfig, runtime: &Handle) -> Result<Arc<Self>, ReloadError> {
-        let vault = Vault::new(vault_settings(config)?).map_err(failed)?;
+        let vault = vault_client(config)?;
         vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
+        Ok(Self::with(vault, config, runtime))
+    }
+
+    /// The same with a client that is there already.
+    #[must_use]
+    pub fn with(vault: Arc<Vault>, config: &VaultConfig, runtime: &Handle) -> Arc<Self> {
         let rules = DiscoverRules { allow: config.discover_allow.clone(), fields: config.discover_fields };
         let credentials = config.discover.as_deref().map(|path| Folder::new(path, Credentials { folder: path.to_owned(), rules }));
         let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, Agents { folder: path.to_owned() }));
         let source = HashicorpSource::new(Arc::clone(&vault), freshness(config), runtime.clone());
-        Ok(Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents }))
+        Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents })
     }
 
     /// The client.
@@ -65,12 +89,11 @@ impl Remote {
     /// # Errors
     /// [`ReloadError`] where one cannot be listed: without it nobody knows which hosts are to be guarded.
     pub async fn look(&self) -> Result<(), ReloadError> {
-        let failed = |key: &'static str| move |e: crate::vault::hashicorp::VaultError| ReloadError::Setting { key, why: e.to_string() };
         if let Some(folder) = &self.credentials {
-            folder.look(&self.vault).await.map_err(failed("vault.discover"))?;
+            folder.look(&self.vault).await.map_err(|e| ReloadError::vault("vault.discover", e))?;
         }
         if let Some(folder) = &self.agents {
-            folder.look(&self.vault).await.map_err(failed("vault.discover_agents"))?;
+            folder.look(&self.vault).await.map_err(|e| ReloadError::vault("vault.discover_agents", e))?;
         }
         Ok(())
     }

@@ -10,13 +10,13 @@ use crate::envelope::{Key, Purpose};
 use crate::random;
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::AuditKey;
-use crate::vault::hashicorp::{Vault, VaultErrorKind};
+use crate::vault::hashicorp::{Vault, VaultError, VaultErrorKind};
 
 /// The field of the entry.
 const FIELD: &str = "key";
 
 /// 32 random bytes of an entry in Vault, and what is derived from them. No `Debug`; wiped on drop.
-pub(super) struct SigningKeys(Key);
+pub struct SigningKeys(Key);
 
 impl SigningKeys {
     /// Reads the entry that `[vault] signing_key` names. Where there is none it is made, by check-and-set: of several
@@ -25,24 +25,31 @@ impl SigningKeys {
     /// # Errors
     /// [`ReloadError`] where it can be neither read nor made, or holds something else.
     pub(super) async fn load(vault: &Vault, path: &str) -> Result<Self, ReloadError> {
-        let setting = |why: String| ReloadError::Setting { key: "vault.signing_key", why };
         for _ in 0..2 {
-            match vault.read(path, None).await {
-                Ok(reading) => {
-                    let field = reading.fields.get(FIELD).ok_or_else(|| setting(format!("{path} in Vault has no field `{FIELD}`")))?;
-                    return Self::parse(field).ok_or_else(|| setting(format!("the field `{FIELD}` of {path} is not 32 bytes in base64: {MEND}")));
-                }
-                Err(e) if e.kind == VaultErrorKind::NotFound => {
-                    let made = vault.create(path, &[(FIELD, &Self::generate())]).await;
-                    let made = made.map_err(|e| setting(format!("there is nothing at {path}, and it cannot be made: {e}; {MEND}")))?;
-                    if made {
-                        tracing::info!("{path}: made the key of session tokens and fingerprints in Vault");
-                    }
-                }
-                Err(e) => return Err(setting(e.to_string())),
+            if let Some(keys) = Self::read(vault, path).await? {
+                return Ok(keys);
+            }
+            let made = vault.create(path, &[(FIELD, &Self::generate())]).await.map_err(|e| cannot_make(path, e))?;
+            if made {
+                tracing::info!("{path}: made the key of session tokens and fingerprints in Vault");
             }
         }
         Err(failed(format!("{path} in Vault is there and is not: look at its deletion, or try again")))
+    }
+
+    /// Reads the entry; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// [`ReloadError`] where it cannot be read, or holds something else.
+    pub async fn read(vault: &Vault, path: &str) -> Result<Option<Self>, ReloadError> {
+        let reading = match vault.read(path, None).await {
+            Ok(reading) => reading,
+            Err(e) if e.kind == VaultErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ReloadError::vault(KEY, e)),
+        };
+        let field = reading.fields.get(FIELD).ok_or_else(|| setting(format!("{path} in Vault has no field `{FIELD}`: {MEND}")))?;
+        let keys = Self::parse(field).ok_or_else(|| setting(format!("the field `{FIELD}` of {path} is not 32 bytes in base64: {MEND}")));
+        keys.map(Some)
     }
 
     fn generate() -> Secret {
@@ -63,18 +70,31 @@ impl SigningKeys {
     }
 
     /// What chains the audit log of a replica without a store.
-    pub(super) fn audit_key(&self) -> AuditKey {
+    #[must_use]
+    pub fn audit_key(&self) -> AuditKey {
         AuditKey::new(Zeroizing::new(*self.0.subkey(Purpose::AuditChain).bytes()))
     }
 
     /// The keyed fingerprint of a value: 8 hex digits, the same on every replica.
-    pub(super) fn fingerprint(&self, secret: &Secret) -> String {
+    #[must_use]
+    pub fn fingerprint(&self, secret: &Secret) -> String {
         let mac = self.0.subkey(Purpose::Fingerprint).mac(secret.expose());
         mac[..4].iter().map(|b| format!("{b:02x}")).collect()
     }
 }
 
+/// The key of the configuration that names the entry.
+const KEY: &str = "vault.signing_key";
 const MEND: &str = "write one with `vault kv put ... key=\"$(openssl rand -base64 32)\"`";
+
+fn setting(why: String) -> ReloadError {
+    ReloadError::Setting { key: KEY, why }
+}
+
+fn cannot_make(path: &str, e: VaultError) -> ReloadError {
+    let detail = format!("there is nothing at {path}, and it cannot be made: {e}; {MEND}");
+    ReloadError::vault(KEY, VaultError { detail, ..e })
+}
 
 #[cfg(test)]
 mod tests {

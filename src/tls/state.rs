@@ -5,8 +5,11 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::ca::{CaError, CertificateAuthority, later};
@@ -65,6 +68,14 @@ impl OwnKeys {
     #[must_use]
     pub fn holds(&self, public_key_info: &[u8]) -> bool {
         self.0.contains::<[u8; 32]>(&Sha256::digest(public_key_info).into())
+    }
+
+    /// Those of the certificates in a PEM file that clients are given: for who has the certificates alone.
+    #[must_use]
+    pub fn of_certificates(pem: &[u8]) -> Self {
+        let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+        let digest = |der: CertificateDer<'_>| Some(Sha256::digest(X509Certificate::from_der(&der).ok()?.1.public_key().raw).into());
+        Self(certificates.filter_map(digest).collect())
     }
 }
 

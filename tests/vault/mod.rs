@@ -1,16 +1,19 @@
 //! Vault as the source, against a real server (OpenBao).
 
-mod client;
-mod deploy;
-mod freshness;
-mod outage;
 mod agents;
 mod authority;
+mod client;
+mod commands;
 mod deploy;
 mod discover;
+mod doctor;
 mod fleet;
+mod freshness;
+mod homes;
+mod outage;
 mod policies;
 mod replicas;
 mod server;
 mod stage;
+mod storeless;
 mod transit;

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::new_token;
 use crate::agent::AgentName;
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 use crate::credential::CredentialName;
@@ -33,9 +34,9 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
     let mut grants = args.grant.iter().map(|c| CredentialName::parse(c)).collect::<Result<Vec<_>, _>>()?;
     grants.sort();
     grants.dedup();
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Agents)?;
     let token = new_token();
-    unlocked.store.add_agent(&name, &token.digest(), &grants)?;
+    unlocked.store.add_agent(&name, &token.digest(), &grants).map_err(|e| unlocked.refused(ctx, e))?;
     let granted = grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     unlocked.changed(Change { event: "agent.add", agent: Some(&name), credential: None, detail: granted.clone() })?;
     let may = if grants.is_empty() { "no credential yet: see `keyhatch agent grant`".to_owned() } else { granted };

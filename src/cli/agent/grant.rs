@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::agent::AgentName;
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 use crate::credential::CredentialName;
@@ -41,8 +42,8 @@ pub(crate) struct RevokeArgs {
 
 pub(super) fn grant(ctx: &Context, args: &GrantArgs) -> Outcome {
     let (agent, credential) = (AgentName::parse(&args.agent)?, CredentialName::parse(&args.credential)?);
-    let unlocked = ctx.unlock()?;
-    let new = unlocked.store.grant(&agent, &credential)?;
+    let unlocked = ctx.unlock_for(Matter::Agents)?;
+    let new = unlocked.store.grant(&agent, &credential).map_err(|e| unlocked.refused(ctx, e))?;
     if new {
         unlocked.changed(Change { event: "agent.grant", agent: Some(&agent), credential: Some(&credential), detail: String::new() })?;
     }
@@ -52,8 +53,8 @@ pub(super) fn grant(ctx: &Context, args: &GrantArgs) -> Outcome {
 
 pub(super) fn revoke(ctx: &Context, args: &RevokeArgs) -> Outcome {
     let (agent, credential) = (AgentName::parse(&args.agent)?, CredentialName::parse(&args.credential)?);
-    let unlocked = ctx.unlock()?;
-    unlocked.store.revoke(&agent, &credential)?;
+    let unlocked = ctx.unlock_for(Matter::Agents)?;
+    unlocked.store.revoke(&agent, &credential).map_err(|e| unlocked.refused(ctx, e))?;
     unlocked.changed(Change { event: "agent.revoke", agent: Some(&agent), credential: Some(&credential), detail: String::new() })?;
     ctx.out.say(&format!("Agent `{agent}` may no longer use credential `{credential}`."));
     DONE

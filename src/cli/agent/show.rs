@@ -22,12 +22,15 @@ pub(crate) struct ShowArgs {
 
 pub(super) fn run(ctx: &Context, args: &ShowArgs) -> Outcome {
     let name = AgentName::parse(&args.name)?;
-    let found = ctx.unlock()?.state()?.agents.into_iter().find(|a| a.name == name);
+    let base = ctx.base()?;
+    let picture = base.picture(ctx)?;
+    let found = picture.agents().into_iter().find(|a| a.name == name);
     let info = found.ok_or_else(|| CommandError::not_found(format!("there is no agent `{name}`")).hint("see `keyhatch agent list`"))?;
+    let source = view::source(&base, &picture, &info);
     if ctx.out.json {
-        ctx.out.json(&AgentView::from(&info))?
+        ctx.out.json(&AgentView::new(&info, source))?
     } else {
-        view::details(&ctx.out, &info)?
+        view::details(&ctx.out, &info, source)?
     }
     DONE
 }

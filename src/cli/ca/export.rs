@@ -30,11 +30,20 @@ pub(crate) struct ExportArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &ExportArgs) -> Outcome {
-    let file = ctx.home()?.ca();
-    let own = std::fs::read_to_string(&file).map_err(|e| {
-        CommandError::failed(format!("the CA's certificate {} cannot be read: {e}", file.display()))
-            .hint("run `keyhatch init` first; a running `keyhatch serve` writes it anew")
-    })?;
+    let own = match ctx.without_store()? {
+        Some((home, _)) => match std::fs::read_to_string(home.ca()) {
+            Ok(own) => own,
+            // No serve has run here yet.
+            Err(_) => ctx.base()?.shared_ca()?,
+        },
+        None => {
+            let file = ctx.home()?.ca();
+            std::fs::read_to_string(&file).map_err(|e| {
+                CommandError::failed(format!("the CA's certificate {} cannot be read: {e}", file.display()))
+                    .hint("run `keyhatch init` first; a running `keyhatch serve` writes it anew")
+            })?
+        }
+    };
     let text = if args.bundle { bundle::bundle(&own)? } else { own };
     match &args.output {
         // Written in place: it may be a pipe or a device.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::output::time_or_never;
@@ -29,7 +30,7 @@ pub(crate) struct RotateArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &RotateArgs) -> Outcome {
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Ca)?;
     let now = clock::now();
     let ca = match unlocked.store.item(CA_ITEM)? {
         Some(secret) => {

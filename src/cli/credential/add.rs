@@ -6,6 +6,7 @@ use super::terms::TermsArgs;
 use super::view::{self, CredentialView};
 use crate::agent::AgentName;
 use crate::cli::DEFAULT_AGENT;
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context, Unlocked};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::source::SourceArgs;
@@ -59,7 +60,7 @@ pub(super) fn run(ctx: &Context, args: &AddArgs) -> Outcome {
     let terms = args.terms.terms(&name)?;
     args.source.check()?;
     let agents = args.agents()?;
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Credentials)?;
     is_new(&unlocked, &name, &agents)?;
     let value = args.source.read(&format!("Secret of {name}"))?;
     let weak = matches!(&value, Stored::Secret(secret) if secret.is_weak());

@@ -9,7 +9,8 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 
 use crate::agent::{AgentName, TokenDigest};
-use crate::cli::context::{Unlocked, runtime};
+use crate::cli::base::Base;
+use crate::cli::context::runtime;
 use crate::cli::error::CommandError;
 use crate::config::provider;
 use crate::credential::Material;
@@ -81,8 +82,8 @@ impl Question {
     }
 
     /// Asks, and gives back the status; nothing of the answer's body is read.
-    pub(super) fn ask(&self, unlocked: &Unlocked, material: &Material) -> Result<StatusCode, CommandError> {
-        let dialer = dialer(unlocked)?;
+    pub(super) fn ask(&self, base: &Base, material: &Material) -> Result<StatusCode, CommandError> {
+        let dialer = dialer(base)?;
         runtime()?.block_on(async {
             match tokio::time::timeout(PATIENCE, self.exchange(&dialer, material)).await {
                 Ok(answer) => answer,
@@ -116,7 +117,7 @@ impl Question {
 }
 
 /// Connects as the proxy of this configuration does.
-fn dialer(unlocked: &Unlocked) -> Result<Dialer, CommandError> {
-    let dialer = server::dialer(&unlocked.config, &unlocked.ca()?.own_keys(), &Arc::new(Resolver::system()), &[]);
+fn dialer(base: &Base) -> Result<Dialer, CommandError> {
+    let dialer = server::dialer(&base.config, &base.own_keys()?, &Arc::new(Resolver::system()), &[]);
     dialer.map_err(|e| CommandError::failed(e.to_string()))
 }

@@ -21,9 +21,14 @@ use crate::cli::error::{DONE, Outcome};
 pub(crate) struct ListArgs {}
 
 pub(super) fn run(ctx: &Context, _: &ListArgs) -> Outcome {
-    let state = ctx.unlock()?.state()?;
-    let views: Vec<CredentialView> = state.credentials.iter().map(CredentialView::from).collect();
-    let rows: Vec<_> = state.credentials.iter().map(view::row).collect();
-    ctx.out.listing(&views, &view::HEADS, &rows, "There are no credentials yet: `keyhatch credential add openrouter` adds one.")?;
+    let base = ctx.base()?;
+    let credentials = base.picture(ctx)?.credentials();
+    let views: Vec<CredentialView> = credentials.iter().map(CredentialView::from).collect();
+    let rows: Vec<_> = credentials.iter().map(view::row).collect();
+    let none = match (&base.store, &base.config.vault.discover) {
+        (None, Some(folder)) => format!("There are no credentials in Vault yet: `vault kv put {folder}/openrouter api_key=...` adds one."),
+        _ => "There are no credentials yet: `keyhatch credential add openrouter` adds one.".to_owned(),
+    };
+    ctx.out.listing(&views, &view::HEADS, &rows, &none)?;
     DONE
 }

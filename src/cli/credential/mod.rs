@@ -2,7 +2,6 @@
 
 mod add;
 mod ask;
-mod from_vault;
 mod list;
 mod remove;
 mod rollback;

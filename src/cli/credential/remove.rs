@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 use crate::credential::CredentialName;
@@ -22,8 +23,8 @@ pub(crate) struct RemoveArgs {
 
 pub(super) fn run(ctx: &Context, args: &RemoveArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
-    let unlocked = ctx.unlock()?;
-    unlocked.store.remove_credential(&name)?;
+    let unlocked = ctx.unlock_for(Matter::Credentials)?;
+    unlocked.store.remove_credential(&name).map_err(|e| unlocked.refused(ctx, e))?;
     unlocked.changed(Change { event: "credential.remove", agent: None, credential: Some(&name), detail: String::new() })?;
     ctx.out.say(&format!("Credential `{name}` is removed."));
     DONE

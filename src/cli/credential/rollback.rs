@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 use crate::credential::CredentialName;
@@ -23,8 +24,8 @@ pub(crate) struct RollbackArgs {
 
 pub(super) fn run(ctx: &Context, args: &RollbackArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
-    let unlocked = ctx.unlock()?;
-    let now = unlocked.store.rollback_credential(&name)?;
+    let unlocked = ctx.unlock_for(Matter::Credentials)?;
+    let now = unlocked.store.rollback_credential(&name).map_err(|e| unlocked.refused(ctx, e))?;
     unlocked.changed(Change { event: "credential.rollback", agent: None, credential: Some(&name), detail: super::recorded(&now) })?;
     super::say_in_use(ctx, &name, &now, "rolled back")?;
     DONE

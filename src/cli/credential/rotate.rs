@@ -3,12 +3,12 @@
 use clap::Args;
 
 use super::ask::Question;
-use super::from_vault;
-use crate::cli::context::{Change, Context, Unlocked};
+use crate::cli::base::{Base, Matter};
+use crate::cli::context::{Change, Context};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::cli::source::{SourceArgs, misfit};
 use crate::credential::{CredentialName, Material, Secret};
-use crate::vault::local::Stored;
+use crate::vault::local::{CredentialInfo, Stored};
 
 /// Replace a credential's secret, or the place in Vault that it is read from
 ///
@@ -42,12 +42,15 @@ pub(crate) struct RotateArgs {
 pub(super) fn run(ctx: &Context, args: &RotateArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
     args.source.check()?;
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Credentials)?;
     // Nobody types a secret for a credential that is not there.
-    unlocked.credential(&name)?;
+    unlocked.credential(&name).map_err(|e| match unlocked.found_there(ctx, "credential", name.as_str()) {
+        Some(hint) => e.hint(hint),
+        None => e,
+    })?;
     let value = args.source.read(&format!("New secret of {name}"))?;
     if args.test {
-        try_out(&unlocked, &name, &value, args.url.as_deref())?;
+        try_out(&Base::of(ctx, &unlocked), &unlocked.credential(&name)?, &value, args.url.as_deref())?;
     }
     let now = unlocked.store.rotate_credential(&name, &value)?;
     unlocked.changed(Change { event: "credential.rotate", agent: None, credential: Some(&name), detail: super::recorded(&now) })?;
@@ -57,20 +60,19 @@ pub(super) fn run(ctx: &Context, args: &RotateArgs) -> Outcome {
 
 /// Asks the origin with the new secret. A credential that is disabled or broken can be tried out like any other: the new
 /// secret is not in the store yet.
-fn try_out(unlocked: &Unlocked, name: &CredentialName, value: &Stored, url: Option<&str>) -> Result<(), CommandError> {
-    let info = unlocked.credential(name)?;
-    let question = Question::new(&info, url)?;
-    question.judge(&info)?;
+fn try_out(base: &Base, info: &CredentialInfo, value: &Stored, url: Option<&str>) -> Result<(), CommandError> {
+    let question = Question::new(info, url)?;
+    question.judge(info)?;
     let secret = match value {
         Stored::Secret(secret) => Secret::from_opened(secret.expose()),
-        Stored::Reference(reference) => from_vault::read_value(unlocked, reference)?,
+        Stored::Reference(reference) => base.there()?.value(reference)?,
     };
     let material = Material::new(&info.entry.terms.presentation, secret).map_err(misfit)?;
-    let status = question.ask(unlocked, &material)?;
+    let status = question.ask(base, &material)?;
     if status.is_success() {
         return Ok(());
     }
-    let mut refused = super::test::not_accepted(name, status);
+    let mut refused = super::test::not_accepted(&info.entry.name, status);
     refused.message.push_str(", so nothing was changed");
     Err(refused)
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 use crate::credential::CredentialName;
@@ -43,9 +44,9 @@ pub(super) fn enable(ctx: &Context, args: &EnableArgs) -> Outcome {
 
 fn switch(ctx: &Context, name: &str, enabled: bool) -> Outcome {
     let name = CredentialName::parse(name)?;
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Credentials)?;
     let (event, word) = if enabled { ("credential.enable", "enabled") } else { ("credential.disable", "disabled") };
-    if unlocked.store.set_enabled(&name, enabled)? {
+    if unlocked.store.set_enabled(&name, enabled).map_err(|e| unlocked.refused(ctx, e))? {
         unlocked.changed(Change { event, agent: None, credential: Some(&name), detail: String::new() })?;
         ctx.out.say(&format!("Credential `{name}` is {word}."));
     } else {

@@ -6,8 +6,8 @@ use clap::Args;
 use http::StatusCode;
 
 use super::ask::{Leave, Question};
-use super::from_vault;
-use crate::cli::context::{Context, Unlocked};
+use crate::cli::base::Base;
+use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::credential::{CredentialName, Material, Source};
 use crate::policy::Permit;
@@ -36,8 +36,8 @@ pub(crate) struct TestArgs {
 
 pub(super) fn run(ctx: &Context, args: &TestArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
-    let unlocked = ctx.unlock()?;
-    let info = unlocked.credential(&name)?;
+    let base = ctx.base()?;
+    let info = base.credential(ctx, &name)?;
     let question = Question::new(&info, args.url.as_deref())?;
     let unavailable = |why: String| CommandError::failed(format!("credential `{name}` cannot be had: {why}")).hint("see `keyhatch credential show`");
     let permit = match question.judge(&info)? {
@@ -45,19 +45,21 @@ pub(super) fn run(ctx: &Context, args: &TestArgs) -> Outcome {
         Leave::Unavailable(why) => return Err(unavailable(why)),
     };
     let material = match &info.source {
-        Source::Local => stored(&unlocked, &permit)?.map_err(|e| unavailable(e.to_string()))?,
+        Source::Local => stored(&base, &permit)?.map_err(|e| unavailable(e.to_string()))?,
         Source::Vault(reference) => {
-            let secret = from_vault::read_value(&unlocked, reference)?;
+            let secret = base.there()?.value(reference)?;
             Arc::new(Material::new(&info.entry.terms.presentation, secret).map_err(|e| unavailable(e.to_string()))?)
         }
     };
-    report(ctx, &name, question.ask(&unlocked, &material)?)
+    report(ctx, &name, question.ask(&base, &material)?)
 }
 
 /// What the store holds, by the same way as a request's.
-fn stored(unlocked: &Unlocked, permit: &Permit) -> Result<Result<Arc<Material>, Unavailable>, CommandError> {
+fn stored(base: &Base, permit: &Permit) -> Result<Result<Arc<Material>, Unavailable>, CommandError> {
     let sources = Sources::default();
-    sources.replace(LocalVault::new(&unlocked.store).cells(&unlocked.state()?));
+    if let Some(store) = &base.store {
+        sources.replace(LocalVault::new(store).cells(&store.load()?));
+    }
     match sources.fetch(permit) {
         Fetched::Now(material) => Ok(material),
         Fetched::Later(material) => Ok(crate::cli::context::runtime()?.block_on(material)),

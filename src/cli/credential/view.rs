@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
-use crate::cli::output::{Output, time, time_or_never};
+use crate::cli::output::{Output, time, time_or_dash, time_or_never};
 use crate::credential::Presentation;
 use crate::vault::local::CredentialInfo;
 
@@ -25,8 +25,9 @@ pub(super) struct CredentialView {
     allow_plaintext: bool,
     agents: Vec<String>,
     enabled: bool,
-    /// Null where Vault holds the secret.
+    /// Null where Vault holds the secret, and was not or could not be asked for it.
     fingerprint: Option<String>,
+    /// Null of one that was discovered in Vault.
     created_at: Option<String>,
     rotated_at: Option<String>,
     last_used_at: Option<String>,
@@ -59,7 +60,7 @@ impl From<&CredentialInfo> for CredentialView {
             agents: c.agents.iter().map(ToString::to_string).collect(),
             enabled: terms.enabled,
             fingerprint: c.fingerprint.clone(),
-            created_at: time(Some(c.created_at)),
+            created_at: time(c.created_at),
             rotated_at: time(c.rotated_at),
             last_used_at: time(c.last_used_at),
             last_origin_status: c.last_origin_status,
@@ -129,7 +130,7 @@ pub(super) fn details(out: &Output, c: &CredentialInfo) -> Result<(), CommandErr
     lines.push(("state", condition(c).to_owned()));
     lines.extend(c.entry.broken.iter().map(|why| ("broken", why.clone())));
     lines.push(("fingerprint", fingerprint(c.fingerprint.as_deref()).to_owned()));
-    lines.push(("created", time_or_never(Some(c.created_at))));
+    lines.push(("created", time_or_dash(c.created_at)));
     lines.push(("rotated", time_or_never(c.rotated_at)));
     let status = c.last_origin_status.map(|s| format!(", the origin said {s}")).unwrap_or_default();
     lines.push(("last used", format!("{}{status}", time_or_never(c.last_used_at))));

@@ -3,6 +3,7 @@
 mod network;
 mod places;
 mod store;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -16,8 +17,9 @@ use crate::telemetry::escape;
 /// Say what is wrong with this set-up, and the mend for each
 ///
 /// It looks at the home and its permissions, the configuration, the store, the CA, a running
-/// `serve` and its ports, the clock, and what the configuration points elsewhere. Where no
-/// passphrase is at hand it leaves out what needs one. It exits 1 if something is wrong; a
+/// `serve` and its ports, the clock, what the configuration points elsewhere, and at Vault where it
+/// is used: the way there, the token, and each value. Where no passphrase is at hand it leaves out
+/// what needs one. It exits 1 if something is wrong; a
 /// remark alone is not. With --json, an array of objects: check, level (ok, note, warning,
 /// wrong), message, mend.
 ///
@@ -99,11 +101,18 @@ pub(super) fn run(ctx: &Context, _: &DoctorArgs) -> Outcome {
 
 /// Looks at everything that can be looked at; what cannot be is left out where the reason was said already.
 fn look(ctx: &Context, found: &mut Findings) {
-    let home = match ctx.home() {
-        Ok(home) => home,
-        Err(e) => return found.error("home", &e),
+    let without_store = ctx.without_store();
+    let home = match (ctx.home(), &without_store) {
+        (Ok(home), _) => {
+            places::look(ctx, &home, found);
+            home
+        }
+        (Err(e), Ok(Some((home, _)))) => {
+            found.add("home", Level::Note, e.message, e.hint.as_deref());
+            home.clone()
+        }
+        (Err(e), _) => return found.error("home", &e),
     };
-    places::look(ctx, &home, found);
     let config = match ctx.config(&home) {
         Ok(config) => config,
         Err(e) => return found.error("configuration", &e),
@@ -111,8 +120,20 @@ fn look(ctx: &Context, found: &mut Findings) {
     let (file, _) = ctx.config_file(&home);
     let read = if file.exists() { format!("{} can be read", file.display()) } else { "there is no file: the defaults count".to_owned() };
     found.ok("configuration", read);
-    let state = store::look(ctx, &home, &config, found);
-    network::look(ctx, &home, &config, state.as_ref(), found);
+    let state = match &without_store {
+        Ok(None) => store::look(ctx, &home, &config, found),
+        Ok(Some(_)) => {
+            store::look_without(&home, &config, found);
+            None
+        }
+        Err(e) => {
+            found.error("store", e);
+            None
+        }
+    };
+    let rest = vault::Rest { home: &home, config: &config, file: &file, without_store: matches!(without_store, Ok(Some(_))) };
+    let picture = vault::look(&rest, state, found);
+    network::look(ctx, &home, &config, picture.as_ref().map(|p| &p.roster), found);
     found.note(
         "boundary",
         "a command under `run` has your own user id: it could read the key file or ask admin.sock as you can",

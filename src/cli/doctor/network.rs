@@ -12,10 +12,10 @@ use crate::admin::http::AdminToken;
 use crate::cli::context::Context;
 use crate::config::{Config, ConfigError, ListenAddr};
 use crate::home::{Home, ServeLock};
-use crate::vault::local::StoreState;
+use crate::policy::Roster;
 
 /// Looks at what the network would see of the proxy.
-pub(super) fn look(ctx: &Context, home: &Home, config: &Config, state: Option<&StoreState>, found: &mut Findings) {
+pub(super) fn look(ctx: &Context, home: &Home, config: &Config, roster: Option<&Roster>, found: &mut Findings) {
     serve(ctx, home, config, found);
     if !config.proxy.auth_required {
         found.warning(
@@ -29,7 +29,7 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, state: Option<&S
         found.warning("egress", message, "remove the key, and name what is needed in allow_cidrs");
     }
     files(&ctx.config_file(home).0, config, found);
-    resolve(config, state, found);
+    resolve(config, roster, found);
 }
 
 /// The files that the listeners need. Those that origins are verified by are looked at with the store.
@@ -86,15 +86,15 @@ fn free(address: SocketAddr) -> io::Result<()> {
 }
 
 /// `[resolve]` decides where a credential's requests go.
-fn resolve(config: &Config, state: Option<&StoreState>, found: &mut Findings) {
+fn resolve(config: &Config, roster: Option<&Roster>, found: &mut Findings) {
     for (from, to) in &config.resolve {
         let mend = "remove the entry from [resolve], unless it is meant so";
-        match state {
+        match roster {
             None => found.note("resolve", format!("[resolve] sends {from} to {to}"), mend),
-            Some(state) => {
-                let covered = state.credentials.iter().filter(|c| c.entry.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
+            Some(roster) => {
+                let covered = roster.credentials.iter().filter(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));
                 for c in covered {
-                    found.warning("resolve", format!("[resolve] sends {from}, which gets credential `{}`, to {to}", c.entry.name), mend);
+                    found.warning("resolve", format!("[resolve] sends {from}, which gets credential `{}`, to {to}", c.name), mend);
                 }
             }
         }

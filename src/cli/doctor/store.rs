@@ -1,5 +1,6 @@
 //! The store, what is in it, the CA, the audit log and the clock.
 
+use std::io;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,8 +17,8 @@ use crate::config::Config;
 use crate::envelope::SealedBy;
 use crate::home::{Home, HomeError};
 use crate::server::audit_key;
-use crate::telemetry::audit_log::{Checkpoints as _, verify};
-use crate::tls::{SystemStore, TrustFiles, UpstreamTrust};
+use crate::telemetry::audit_log::{Checkpoints as _, VerifyReport, verify};
+use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
 use crate::vault::local::{LocalStore, StoreState};
 
 /// So long before the CA's end there is time for a rotation and for every client to learn of it.
@@ -30,10 +31,8 @@ const NOT_BEFORE: i64 = 1_762_000_000;
 /// Looks into the store, as far as it can be unlocked.
 pub(super) fn look(ctx: &Context, home: &Home, config: &Config, found: &mut Findings) -> Option<StoreState> {
     let now = clock::now();
-    authority(home, now, found);
-    if now.as_second() < NOT_BEFORE {
-        found.wrong("clock", format!("the clock says {}", time_or_never(Some(now))), "set the clock: certificates and sessions depend on it");
-    }
+    authority(home, config, now, found);
+    past(now, found);
     key_file_place(home, found);
     let unlocked = match open(ctx, home, config) {
         Ok(Some(unlocked)) => unlocked,
@@ -48,10 +47,32 @@ pub(super) fn look(ctx: &Context, home: &Home, config: &Config, found: &mut Find
     };
     let state = unlocked.state().map_err(|e| found.error("store", &e)).ok()?;
     rows(&unlocked, found);
-    trust(&unlocked, now, found);
-    contents(&state, now, found);
+    own_ca(&unlocked, now, found);
+    contents(&state, config, now, found);
     log(&unlocked, found);
     Some(state)
+}
+
+/// Looks at the same of a home whose store is Vault.
+pub(super) fn look_without(home: &Home, config: &Config, found: &mut Findings) {
+    let now = clock::now();
+    found.ok("store", "there is none, and none is needed: everything is in Vault");
+    if home.ca().exists() {
+        authority(home, config, now, found);
+    }
+    past(now, found);
+    trust(config, &shown_keys(home), now, found);
+}
+
+/// The keys of the CA that clients are given, where it is Vault's.
+fn shown_keys(home: &Home) -> OwnKeys {
+    OwnKeys::of_certificates(&std::fs::read(home.ca()).unwrap_or_default())
+}
+
+fn past(now: Timestamp, found: &mut Findings) {
+    if now.as_second() < NOT_BEFORE {
+        found.wrong("clock", format!("the clock says {}", time_or_never(Some(now))), "set the clock: certificates and sessions depend on it");
+    }
 }
 
 /// The store, unlocked; `None` where there is no passphrase at hand.
@@ -70,7 +91,7 @@ fn open(ctx: &Context, home: &Home, config: &Config) -> Result<Option<Unlocked>,
 }
 
 /// The certificate that clients trust; it needs no passphrase.
-fn authority(home: &Home, now: Timestamp, found: &mut Findings) {
+fn authority(home: &Home, config: &Config, now: Timestamp, found: &mut Findings) {
     let file = home.ca();
     let certificates = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect::<Result<Vec<_>, _>>).unwrap_or_default();
     let ends = |der: &CertificateDer<'_>| {
@@ -83,12 +104,14 @@ fn authority(home: &Home, now: Timestamp, found: &mut Findings) {
     let begin = certificates.iter().filter_map(ends).map(|(begin, _)| begin).min().unwrap_or(end);
     let (end, begin) = (Timestamp::from_second(end).unwrap_or_default(), Timestamp::from_second(begin).unwrap_or_default());
     let until = time_or_never(Some(end));
+    let renewal =
+        |own: &str| config.vault.ca.as_ref().map_or_else(|| own.to_owned(), |path| format!("put a new CA where it comes from: {path} in Vault"));
     if now < begin {
         found.wrong("clock", format!("the clock says {}, before the CA begins", time_or_never(Some(now))), "set the clock");
     } else if now >= end {
-        found.wrong("ca", format!("the CA ended at {until}: clients refuse every intercepted host"), "run `keyhatch ca rotate --now`");
+        found.wrong("ca", format!("the CA ended at {until}: clients refuse every intercepted host"), &renewal("run `keyhatch ca rotate --now`"));
     } else if end.duration_since(now) < CA_WARNING {
-        found.warning("ca", format!("the CA ends at {until}"), "run `keyhatch ca rotate`, so that clients learn the new one in time");
+        found.warning("ca", format!("the CA ends at {until}"), &renewal("run `keyhatch ca rotate`, so that clients learn the new one in time"));
     } else {
         found.ok("ca", format!("the CA is good until {until}"));
     }
@@ -116,8 +139,11 @@ fn rows(unlocked: &Unlocked, found: &mut Findings) {
     }
 }
 
-/// What origins are verified against, and whether `ca.pem` is the store's.
-fn trust(unlocked: &Unlocked, now: Timestamp, found: &mut Findings) {
+/// Whether `ca.pem` is the store's, where the store's CA counts.
+fn own_ca(unlocked: &Unlocked, now: Timestamp, found: &mut Findings) {
+    if unlocked.config.vault.ca.is_some() {
+        return trust(&unlocked.config, &shown_keys(&unlocked.home), now, found);
+    }
     let ca = match unlocked.ca() {
         Ok(ca) => ca,
         Err(e) => return found.error("ca", &e),
@@ -125,9 +151,13 @@ fn trust(unlocked: &Unlocked, now: Timestamp, found: &mut Findings) {
     if std::fs::read_to_string(unlocked.home.ca()).ok().as_deref() != Some(ca.anchors_pem(now).as_str()) {
         found.wrong("ca", format!("{} is not what the store holds", unlocked.home.ca().display()), "start `keyhatch serve`, which writes it anew");
     }
-    let config = &unlocked.config;
+    trust(&unlocked.config, &ca.own_keys(), now, found);
+}
+
+/// What origins are verified against.
+fn trust(config: &Config, own_keys: &OwnKeys, now: Timestamp, found: &mut Findings) {
     let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
-    match UpstreamTrust::load(&SystemStore::here(), files, &ca.own_keys(), now) {
+    match UpstreamTrust::load(&SystemStore::here(), files, own_keys, now) {
         Ok(trust) => {
             found
                 .ok("trust", format!("origins are verified against {} anchors of the system and {} more", trust.system_anchors, trust.extra_anchors));
@@ -137,8 +167,8 @@ fn trust(unlocked: &Unlocked, now: Timestamp, found: &mut Findings) {
     }
 }
 
-fn contents(state: &StoreState, now: Timestamp, found: &mut Findings) {
-    if state.credentials.is_empty() {
+fn contents(state: &StoreState, config: &Config, now: Timestamp, found: &mut Findings) {
+    if state.credentials.is_empty() && config.vault.discover.is_none() {
         found.note("credentials", "there are none yet", "add one: `keyhatch credential add openrouter`");
     }
     for c in &state.credentials {
@@ -154,8 +184,8 @@ fn contents(state: &StoreState, now: Timestamp, found: &mut Findings) {
             found.warning("credentials", format!("the origin last answered {status} to `{name}`"), &mend);
         }
     }
-    let times = state.credentials.iter().flat_map(|c| [Some(c.created_at), c.rotated_at, c.last_used_at]);
-    let latest = times.chain(state.agents.iter().map(|a| Some(a.created_at))).flatten().max();
+    let times = state.credentials.iter().flat_map(|c| [c.created_at, c.rotated_at, c.last_used_at]);
+    let latest = times.chain(state.agents.iter().map(|a| a.created_at)).flatten().max();
     if latest.is_some_and(|t| t > now + SLACK) {
         let message = format!("the store holds times up to {}, and the clock says {}", time_or_never(latest), time_or_never(Some(now)));
         found.wrong("clock", message, "set the clock: it went back, or was ahead");
@@ -173,7 +203,12 @@ fn log(unlocked: &Unlocked, found: &mut Findings) {
         Ok(key) => key,
         Err(e) => return found.error("audit", &e.into()),
     };
-    match verify(&unlocked.home.audit(), &key, checkpoint) {
+    judge(verify(&unlocked.home.audit(), &key, checkpoint), found);
+}
+
+/// What is to be thought of the audit log.
+pub(super) fn judge(report: io::Result<VerifyReport>, found: &mut Findings) {
+    match report {
         Ok(report) if report.is_sound() => found.ok("audit", format!("{} records, each as it was written", report.records)),
         Ok(report) => {
             let message = format!("the audit log has {}", counted(report.faults.len() as u64 + report.more_faults, "fault"));

@@ -37,13 +37,13 @@ pub(crate) struct ExplainArgs {
 pub(super) fn run(ctx: &Context, args: &ExplainArgs) -> Outcome {
     let agent = AgentName::parse(&args.agent)?;
     let request = Request::parse(&args.method, &args.url)?;
-    let unlocked = ctx.unlock()?;
-    let snapshot = Snapshot::compile(&unlocked.state()?.roster, server::egress(&unlocked.config), 0);
+    let base = ctx.base()?;
+    let snapshot = Snapshot::compile(&base.picture(ctx)?.roster, server::egress(&base.config), 0);
     let view = snapshot.agent(agent.as_str());
     let view = view.ok_or_else(|| CommandError::not_found(format!("there is no agent `{agent}`")).hint("see `keyhatch agent list`"))?;
     let facts = Facts { method: &request.method, path: request.target.path(), pick: None };
     let explanation = snapshot.explain(view, request.scheme, &request.authority, &facts);
-    let explanation = check_method(&request, check_address(&request, &unlocked.config, explanation));
+    let explanation = check_method(&request, check_address(&request, &base.config, explanation));
     if ctx.out.json {
         ctx.out.json(&explanation)?;
     } else {

@@ -53,7 +53,7 @@ const TTL: Duration = MAX_TTL;
 pub(super) fn run(ctx: &Context, args: &RunArgs) -> Outcome {
     descriptors::keep_standard_only();
     let agent = AgentName::parse(&args.agent)?;
-    let home = ctx.home()?;
+    let home = ctx.home_to_fill()?;
     let ended = match ServeSession::ask(ctx, &home, &agent, TTL, SessionKind::Run)? {
         Some(session) => beside_serve(args, &home, agent, session)?,
         None => own::run(ctx, args, agent)?,

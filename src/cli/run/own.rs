@@ -10,8 +10,9 @@ use super::{RunArgs, TTL};
 use crate::admin::{AdminOps as _, OpError};
 use crate::agent::AgentName;
 use crate::cli::agent_env::{self, AgentEnvironment};
+use crate::cli::base::Base;
 use crate::cli::ca;
-use crate::cli::context::{Context, Unlocked, not_started, runtime};
+use crate::cli::context::{Context, not_started, runtime};
 use crate::cli::error::CommandError;
 use crate::cli::session::utf8;
 use crate::config::ListenAddr;
@@ -27,12 +28,16 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Unlocks the store, runs the proxy on a free port, and the command beside it.
 pub(super) fn run(ctx: &Context, args: &RunArgs, agent: AgentName) -> Result<Ended, CommandError> {
     process::hide_memory();
-    let mut unlocked = ctx.unlock()?;
-    let inherited = agent_env::inherited(environment::all(), |values| unlocked.store.reveals(values))?;
-    let home = unlocked.home.clone();
-    own_listener(&mut unlocked);
+    let mut base = ctx.base()?;
+    // What Vault alone holds is not known here.
+    let inherited = agent_env::inherited(environment::all(), |values| match &base.store {
+        Some(store) => store.reveals(values),
+        None => Ok(vec![false; values.len()]),
+    })?;
+    let home = base.home.clone();
+    own_listener(&mut base);
     runtime()?.block_on(async {
-        let options = ctx.server_options(unlocked, false);
+        let options = ctx.server_options(base, false);
         let file = options.config_file.clone();
         let running = server::start(options).await.map_err(|e| not_started(&file, e))?;
         let ended = match tokio::task::block_in_place(|| environment_of(&running, &home, agent)) {
@@ -45,8 +50,8 @@ pub(super) fn run(ctx: &Context, args: &RunArgs, agent: AgentName) -> Result<End
 }
 
 /// A free port on loopback, and nothing else.
-fn own_listener(unlocked: &mut Unlocked) {
-    let config = &mut unlocked.config;
+fn own_listener(base: &mut Base) {
+    let config = &mut base.config;
     config.proxy.listen = ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     config.proxy.tls_listen = None;
     // The token is there anyway: nobody else on this machine is to use this proxy.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::{Change, Context};
 use crate::cli::error::{DONE, Outcome};
 
@@ -23,7 +24,7 @@ pub(crate) struct BackupArgs {
 }
 
 pub(super) fn run(ctx: &Context, args: &BackupArgs) -> Outcome {
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Store)?;
     unlocked.store.backup(&args.file)?;
     unlocked.changed(Change { event: "store.backup", agent: None, credential: None, detail: String::new() })?;
     ctx.out.say(&format!("The store is copied to {}; it opens with {}.", args.file.display(), unlocked.store.unlocked_by()));

@@ -27,7 +27,10 @@ pub(crate) enum StoreCommand {
 
 pub(super) fn run(ctx: &Context, command: StoreCommand) -> Outcome {
     match command {
-        StoreCommand::Rekey(args) => rekey::run(ctx, &args),
+        StoreCommand::Rekey(args) => {
+            ctx.must_have_store()?;
+            rekey::run(ctx, &args)
+        }
         StoreCommand::Backup(args) => backup::run(ctx, &args),
         StoreCommand::Restore(args) => restore::run(ctx, &args),
         StoreCommand::Verify(args) => verify::run(ctx, &args),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::base::Matter;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::telemetry::escape;
@@ -19,7 +20,7 @@ use crate::telemetry::escape;
 pub(crate) struct VerifyArgs {}
 
 pub(super) fn run(ctx: &Context, _: &VerifyArgs) -> Outcome {
-    let unlocked = ctx.unlock()?;
+    let unlocked = ctx.unlock_for(Matter::Store)?;
     let faults = unlocked.store.verify()?;
     if ctx.out.json {
         ctx.out.json(&serde_json::json!({ "sound": faults.is_empty(), "faults": faults }))?;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::draft::{Draft, put_usage};
 use super::error::StoreError;
-use super::seal::{CHECKPOINT, Subject, Usage};
+use super::seal::{CHECKPOINT, Subject, Usage, fingerprint};
 use super::snapshot::{self, Snapshot};
 use super::{LocalStore, checked};
 use crate::agent::AgentName;
@@ -54,6 +54,15 @@ impl LocalStore {
         let item = self.item(AUDIT_KEY)?.ok_or_else(lost)?;
         let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(item.expose().try_into().map_err(|_| lost())?);
         Ok(Key::from_bytes(*bytes))
+    }
+
+    /// The fingerprint of a secret that the store does not hold, under the key of those that it does: 8 hex digits.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `Broken` where the key's row is not as it was sealed.
+    pub fn fingerprint(&self, secret: &Secret) -> Result<String, StoreError> {
+        let made = self.item(FINGERPRINT_KEY)?.and_then(|key| fingerprint(&key, secret));
+        made.ok_or_else(|| StoreError::damaged(self.path(), "its fingerprint key is missing"))
     }
 
     /// Keeps the `seq` and `mac` of the audit log's last record.

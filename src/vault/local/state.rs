@@ -41,8 +41,8 @@ pub struct CredentialInfo {
     pub fingerprint: Option<String>,
     /// The agents that may use it, by name.
     pub agents: Vec<AgentName>,
-    /// When it was added.
-    pub created_at: Timestamp,
+    /// When it was added; `None` where it was not, but discovered in Vault.
+    pub created_at: Option<Timestamp>,
     /// When its secret was last changed by `rotate` or `rollback`.
     pub rotated_at: Option<Timestamp>,
     /// When it was last put on a request.
@@ -62,8 +62,8 @@ pub struct AgentInfo {
     pub generation: u64,
     /// The credentials it may use, by name.
     pub grants: Vec<CredentialName>,
-    /// When it was added.
-    pub created_at: Timestamp,
+    /// When it was added; `None` where it was not, but discovered in Vault.
+    pub created_at: Option<Timestamp>,
     /// When it last proved itself.
     pub last_seen_at: Option<Timestamp>,
     /// Why it cannot authenticate, if its row is not as sealed.
@@ -109,7 +109,7 @@ fn credential(snapshot: &Snapshot, meta: &CredentialMeta, now: i64) -> Credentia
         source: meta.source.clone(),
         fingerprint: meta.fingerprint.clone(),
         agents,
-        created_at: time(meta.created_at),
+        created_at: Some(time(meta.created_at)),
         rotated_at: meta.rotated_at.map(time),
         last_used_at: usage.at.map(time),
         last_origin_status: usage.status,
@@ -126,7 +126,7 @@ fn agent(snapshot: &Snapshot, meta: &super::manifest::AgentMeta) -> AgentInfo {
         name: meta.name.clone(),
         generation: meta.generation,
         grants,
-        created_at: time(meta.created_at),
+        created_at: Some(time(meta.created_at)),
         last_seen_at: at.map(time),
         broken: (!snapshot.tokens.contains_key(&meta.name)).then(|| why(snapshot, "agent", meta.name.as_str())),
     }
