@@ -2,6 +2,7 @@
 
 mod deploy;
 mod freshness;
+mod leases;
 mod outage;
 mod policies;
 mod server;

@@ -127,7 +127,7 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Folder<T> {
     /// Reads an entry; `None` where nothing of it has changed.
     async fn read(&self, vault: &Vault, path: &str, name: &str, metadata: bool, before: Option<&Entry<T>>) -> Result<Option<Entry<T>>, VaultError> {
         let seen = if metadata {
-            let Metadata { version, gone, custom } = vault.metadata(path).await?;
+            let Metadata { version, gone, custom, .. } = vault.metadata(path).await?;
             Some(Seen { version, gone, custom })
         } else {
             None
