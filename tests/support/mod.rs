@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 pub use bao::{Asked, Bao};
 pub use home::{Home, Said};
 pub use origin::{Exchange, Origin, Recorded};
-pub use postgres::Postgres;
 pub use raw::Agent;
 pub use serve::Serve;
 pub use world::World;

@@ -2,8 +2,10 @@
 
 mod deploy;
 mod freshness;
+mod keeping;
 mod leases;
 mod outage;
 mod policies;
 mod server;
 mod stage;
+mod token_life;
