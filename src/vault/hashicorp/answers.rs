@@ -44,8 +44,7 @@ pub struct Lease {
 pub struct Metadata {
     /// The current version; 0 where there is none yet.
     pub version: u64,
-    /// When that version was written, in Vault's own words. An entry that was removed and made anew counts from 1 again: version and
-    /// this together tell whether it is the same.
+    /// When that version was written, in Vault's own words: an entry that was removed and made anew counts from 1 again.
     pub created: Option<String>,
     /// Whether the current version is soft-deleted or destroyed, or there is none.
     pub gone: bool,
@@ -230,11 +229,8 @@ pub(super) fn plain(body: &[u8], what: &str) -> Result<Reading, VaultError> {
     let frame = parse::<Frame<'_>>(body, what)?;
     let map = data(body, what)?;
     // KV version 1 names a duration, but has no lease.
-    let lease = (!frame.lease_id.is_empty()).then(|| Lease {
-        id: frame.lease_id,
-        duration: Duration::from_secs(frame.lease_duration),
-        renewable: frame.renewable,
-    });
+    let Frame { lease_id: id, lease_duration, renewable, .. } = frame;
+    let lease = (!id.is_empty()).then(|| Lease { id, duration: Duration::from_secs(lease_duration), renewable });
     Ok(Reading { fields: Fields::of(map), version: None, created: None, lease })
 }
 
@@ -268,8 +264,8 @@ pub(super) fn metadata(body: &[u8], what: &str, now: jiff::Timestamp) -> Result<
     let deleted = |v: &Version| !v.deletion_time.is_empty() && v.deletion_time.parse::<jiff::Timestamp>().is_ok_and(|at| at <= now);
     let current = found.versions.remove(&found.current_version.to_string());
     let gone = current.as_ref().is_none_or(|v| v.destroyed || deleted(v));
-    let created = current.and_then(|v| v.created_time);
-    Ok(Metadata { version: found.current_version, created, gone, custom: found.custom_metadata.unwrap_or_default() })
+    let (created, custom) = (current.and_then(|v| v.created_time), found.custom_metadata.unwrap_or_default());
+    Ok(Metadata { version: found.current_version, created, gone, custom })
 }
 
 /// A LIST.
