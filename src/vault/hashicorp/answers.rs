@@ -22,6 +22,8 @@ pub struct Reading {
     pub fields: Fields,
     /// The version that was read (KV version 2 alone has them).
     pub version: Option<u64>,
+    /// When that version was written, in Vault's own words.
+    pub created: Option<String>,
     /// The lease, where the engine gives one.
     pub lease: Option<Lease>,
 }
@@ -42,6 +44,8 @@ pub struct Lease {
 pub struct Metadata {
     /// The current version; 0 where there is none yet.
     pub version: u64,
+    /// When that version was written, in Vault's own words: an entry that was removed and made anew counts from 1 again.
+    pub created: Option<String>,
     /// Whether the current version is soft-deleted or destroyed, or there is none.
     pub gone: bool,
     /// The custom metadata.
@@ -212,10 +216,12 @@ pub(super) fn kv2(body: &[u8], what: &str) -> Result<Option<Reading>, VaultError
     #[derive(Deserialize)]
     struct Version {
         version: u64,
+        #[serde(default)]
+        created_time: Option<String>,
     }
     let found = data::<Data<'_>>(body, what)?;
-    let version = found.metadata.map(|m| m.version);
-    Ok(found.data.map(|map| Reading { fields: Fields::of(map), version, lease: None }))
+    let (version, created) = found.metadata.map_or((None, None), |m| (Some(m.version), m.created_time));
+    Ok(found.data.map(|map| Reading { fields: Fields::of(map), version, created, lease: None }))
 }
 
 /// Any other engine: the data is the fields, and there may be a lease.
@@ -223,12 +229,9 @@ pub(super) fn plain(body: &[u8], what: &str) -> Result<Reading, VaultError> {
     let frame = parse::<Frame<'_>>(body, what)?;
     let map = data(body, what)?;
     // KV version 1 names a duration, but has no lease.
-    let lease = (!frame.lease_id.is_empty()).then(|| Lease {
-        id: frame.lease_id,
-        duration: Duration::from_secs(frame.lease_duration),
-        renewable: frame.renewable,
-    });
-    Ok(Reading { fields: Fields::of(map), version: None, lease })
+    let Frame { lease_id: id, lease_duration, renewable, .. } = frame;
+    let lease = (!id.is_empty()).then(|| Lease { id, duration: Duration::from_secs(lease_duration), renewable });
+    Ok(Reading { fields: Fields::of(map), version: None, created: None, lease })
 }
 
 /// `sys/leases/renew`.
@@ -251,15 +254,18 @@ pub(super) fn metadata(body: &[u8], what: &str, now: jiff::Timestamp) -> Result<
     #[derive(Deserialize)]
     struct Version {
         #[serde(default)]
+        created_time: Option<String>,
+        #[serde(default)]
         deletion_time: String,
         #[serde(default)]
         destroyed: bool,
     }
-    let found = data::<Data>(body, what)?;
+    let mut found = data::<Data>(body, what)?;
     let deleted = |v: &Version| !v.deletion_time.is_empty() && v.deletion_time.parse::<jiff::Timestamp>().is_ok_and(|at| at <= now);
-    let current = found.versions.get(&found.current_version.to_string());
-    let gone = current.is_none_or(|v| v.destroyed || deleted(v));
-    Ok(Metadata { version: found.current_version, gone, custom: found.custom_metadata.unwrap_or_default() })
+    let current = found.versions.remove(&found.current_version.to_string());
+    let gone = current.as_ref().is_none_or(|v| v.destroyed || deleted(v));
+    let (created, custom) = (current.and_then(|v| v.created_time), found.custom_metadata.unwrap_or_default());
+    Ok(Metadata { version: found.current_version, created, gone, custom })
 }
 
 /// A LIST.

@@ -36,6 +36,11 @@ fn a_planned_deletion_is_none_yet() {
     let before = metadata(body, "p", at("2026-05-31T00:00:00Z")).expect("read");
     assert_eq!((before.version, before.gone, before.custom["type"].as_str()), (2, false, "bearer"));
     assert!(metadata(body, "p", at("2026-06-02T00:00:00Z")).expect("read").gone);
+    assert_eq!(before.created, None);
+    let body = br#"{"data":{"current_version":1,"versions":{"1":{"created_time":"2026-01-01T00:00:00.1Z"}}}}"#;
+    let read = br#"{"data":{"data":{"a":"b"},"metadata":{"created_time":"2026-01-01T00:00:00.1Z","version":1}}}"#;
+    let (there, read) = (metadata(body, "p", at("2026-06-02T00:00:00Z")).expect("read"), kv2(read, "p").expect("read").expect("there"));
+    assert_eq!((there.created, there.version), (read.created, read.version.expect("a version")));
     let none = metadata(br#"{"data":{"current_version":0,"custom_metadata":null,"versions":{}}}"#, "p", at("2026-06-02T00:00:00Z")).expect("read");
     assert!(none.gone && none.version == 0);
 }

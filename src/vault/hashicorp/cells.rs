@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Fields;
 use super::paths::Path;
 use crate::credential::{CredentialId, CredentialName, Material, Presentation, VaultReference};
 use crate::vault::{Fetched, Held, Unavailable};
 
-/// How long a request waits for a value that was never read.
+/// How long requests wait for a value that was never read, from when it was first wanted.
 const FIRST: Duration = Duration::from_secs(5);
-/// How long a request waits while a value that the origin has just refused is asked for anew.
+/// How long requests wait for another value, from when the origin refused the one there is.
 const DOUBT: Duration = Duration::from_secs(1);
 /// When it is worth trying again after an outage of Vault.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -41,40 +42,67 @@ pub(super) struct Cell {
 }
 
 enum State {
-    /// Not read yet.
-    Waiting,
+    /// Not read yet; requests wait for it until then.
+    Waiting(Instant),
     /// Known.
     Ready(Arc<Material>),
-    /// Known, but the origin has just refused it: it is being asked for anew.
-    Doubted(Arc<Material>),
+    /// Known, but the origin has just refused it: it is being asked for anew. Requests wait for that until then.
+    Doubted(Arc<Material>, Instant),
     /// Not to be had.
     Gone(Unavailable),
 }
 
 impl Cell {
     pub(super) fn new(wanted: Wanted, path: Arc<Path>) -> Arc<Self> {
-        Arc::new(Self { wanted, path, state: ArcSwap::from_pointee(State::Waiting) })
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(**self.state.load(), State::Waiting)
+        Arc::new(Self { wanted, path, state: ArcSwap::from_pointee(State::Waiting(Instant::now() + FIRST)) })
     }
 
     /// Whether there is no value to go on with.
     pub(super) fn lacks_value(&self) -> bool {
-        matches!(**self.state.load(), State::Waiting | State::Gone(_))
+        matches!(**self.state.load(), State::Waiting(_) | State::Gone(_))
+    }
+
+    /// Changes the state, unless it becomes another one meanwhile: that is newer than what the change was made from.
+    fn turn(&self, change: impl FnOnce(&State) -> Option<State>) -> bool {
+        let before = self.state.load();
+        let Some(after) = change(&before) else { return false };
+        Arc::ptr_eq(&before, &self.state.compare_and_swap(&before, Arc::new(after)))
+    }
+
+    /// Takes over what is known of the same value under other terms. Whether there was anything.
+    pub(super) fn succeed(&self, old: &Self) -> bool {
+        if old.wanted.reference != self.wanted.reference || old.wanted.presentation != self.wanted.presentation {
+            return false;
+        }
+        let (State::Ready(material) | State::Doubted(material, _)) = &**old.state.load() else { return false };
+        // Where it has a value by now, that is newer.
+        self.turn(|state| matches!(state, State::Waiting(_)).then(|| State::Ready(Arc::clone(material)))) || !self.lacks_value()
     }
 
     /// Takes a value that was read.
     pub(super) fn take(&self, fields: &Fields) {
-        let made = self.lay_out(fields);
-        if let Err(why) = &made {
-            tracing::error!("credential `{}` cannot be used: {}", self.wanted.name, why.detail);
-        }
-        self.state.store(Arc::new(made.map_or_else(State::Gone, |material| State::Ready(Arc::new(material)))));
+        let next = match self.lay_out(fields) {
+            Ok((material, weak)) => {
+                if weak && self.lacks_value() {
+                    tracing::warn!(
+                        "credential `{}`: its value in Vault is short, so it is not scrubbed from the bodies of responses",
+                        self.wanted.name
+                    );
+                }
+                State::Ready(Arc::new(material))
+            }
+            Err(why) => {
+                if !matches!(&**self.state.load(), State::Gone(before) if *before == why) {
+                    tracing::error!("credential `{}` cannot be used: {}", self.wanted.name, why.detail);
+                }
+                State::Gone(why)
+            }
+        };
+        self.state.store(Arc::new(next));
     }
 
-    fn lay_out(&self, fields: &Fields) -> Result<Material, Unavailable> {
+    /// The value as a header field, and whether it is a short one.
+    fn lay_out(&self, fields: &Fields) -> Result<(Material, bool), Unavailable> {
         let (path, field) = (self.wanted.reference.path(), self.wanted.reference.field());
         let found = fields.get(field).ok_or_else(|| {
             let names = fields.names().collect::<Vec<_>>().join(", ");
@@ -83,10 +111,9 @@ impl Cell {
         })?;
         let unfit = |why: String| Unavailable::new("vault_unfit", format!("the field `{field}` of {path} in Vault: {why}"));
         let secret = found.accepted().map_err(|e| unfit(e.to_string()))?;
-        if secret.is_weak() {
-            tracing::warn!("credential `{}`: its value in Vault is short, so it is not scrubbed from the bodies of responses", self.wanted.name);
-        }
-        Material::new(&self.wanted.presentation, secret).map_err(|e| unfit(e.to_string()))
+        let weak = secret.is_weak();
+        let material = Material::new(&self.wanted.presentation, secret).map_err(|e| unfit(e.to_string()))?;
+        Ok((material, weak))
     }
 
     /// Ends the use of the value.
@@ -94,55 +121,55 @@ impl Cell {
         self.state.store(Arc::new(State::Gone(why.clone())));
     }
 
+    /// Vault cannot be asked, so that nobody need wait for a first value.
+    pub(super) fn wait_no_more(&self, why: &Unavailable) {
+        self.turn(|state| matches!(state, State::Waiting(_)).then(|| State::Gone(why.clone())));
+    }
+
     /// The origin refused the value: requests wait a moment for another.
     pub(super) fn doubt(&self) {
-        if let State::Ready(material) = &**self.state.load() {
-            self.state.store(Arc::new(State::Doubted(Arc::clone(material))));
-        }
+        self.turn(|state| match state {
+            State::Ready(material) => Some(State::Doubted(Arc::clone(material), Instant::now() + DOUBT)),
+            _ => None,
+        });
     }
 
     /// The value is the best that is known.
     pub(super) fn trust(&self) {
-        if let State::Doubted(material) = &**self.state.load() {
-            self.state.store(Arc::new(State::Ready(Arc::clone(material))));
+        self.turn(|state| match state {
+            State::Doubted(material, _) => Some(State::Ready(Arc::clone(material))),
+            _ => None,
+        });
+    }
+
+    /// What a request gets now; else until when it is worth waiting.
+    fn now(&self) -> Result<Result<Arc<Material>, Unavailable>, Instant> {
+        match &**self.state.load() {
+            State::Ready(material) => Ok(Ok(Arc::clone(material))),
+            State::Doubted(material, until) if *until <= Instant::now() => Ok(Ok(Arc::clone(material))),
+            State::Waiting(until) if *until <= Instant::now() => Ok(Err(self.unread())),
+            State::Gone(why) => Ok(Err(why.clone())),
+            State::Waiting(until) | State::Doubted(_, until) => Err(*until),
         }
     }
 
-    /// The value, if there is one by now; `Ok(None)` while it is worth waiting.
-    fn settled(&self) -> Option<Result<Arc<Material>, Unavailable>> {
-        match &**self.state.load() {
-            State::Ready(material) => Some(Ok(Arc::clone(material))),
-            State::Gone(why) => Some(Err(why.clone())),
-            State::Waiting | State::Doubted(_) => None,
-        }
-    }
-
-    /// What a request gets that has waited long enough.
-    fn at_last(&self) -> Result<Arc<Material>, Unavailable> {
-        match &**self.state.load() {
-            State::Ready(material) | State::Doubted(material) => Ok(Arc::clone(material)),
-            State::Gone(why) => Err(why.clone()),
-            State::Waiting => {
-                let detail = format!("{} was not read from Vault yet", self.wanted.reference.path());
-                Err(Unavailable { retry_after: Some(RETRY_AFTER), ..Unavailable::new("vault_unreachable", detail) })
-            }
-        }
+    fn unread(&self) -> Unavailable {
+        let detail = format!("{} was not read from Vault yet", self.wanted.reference.path());
+        Unavailable { retry_after: Some(RETRY_AFTER), ..Unavailable::new("vault_unreachable", detail) }
     }
 
     /// Waits for the next answer of Vault, but not for long.
     async fn wait(self: Arc<Self>, mut rounds: watch::Receiver<u64>) -> Result<Arc<Material>, Unavailable> {
-        let limit = if self.is_waiting() { FIRST } else { DOUBT };
-        let settled = async {
-            loop {
-                if let Some(settled) = self.settled() {
-                    return settled;
-                }
-                if rounds.changed().await.is_err() {
-                    return self.at_last();
-                }
+        loop {
+            let until = match self.now() {
+                Ok(settled) => return settled,
+                Err(until) => until,
+            };
+            // After an answer of Vault, or at the end of the wait, the state says what there is.
+            if let Ok(Err(_)) = tokio::time::timeout_at(until, rounds.changed()).await {
+                return Err(self.unread());
             }
-        };
-        tokio::time::timeout(limit, settled).await.unwrap_or_else(|_| self.at_last())
+        }
     }
 }
 
@@ -158,9 +185,15 @@ impl Held for HeldCell {
         if let State::Ready(material) = &**self.0.state.load() {
             return Fetched::Now(Ok(Arc::clone(material)));
         }
-        match self.0.settled() {
-            Some(settled) => Fetched::Now(settled),
-            None => Fetched::Later(Box::pin(Arc::clone(&self.0).wait(self.0.path.rounds()))),
+        // Before the look at the state, so that no answer comes between.
+        let rounds = self.0.path.rounds();
+        match self.0.now() {
+            Ok(settled) => Fetched::Now(settled),
+            Err(_) => Fetched::Later(Box::pin(Arc::clone(&self.0).wait(rounds))),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "cells_tests.rs"]
+mod tests;

@@ -74,6 +74,8 @@ struct Entry<T> {
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     version: u64,
+    /// An entry that was removed and made anew counts its versions from 1 again.
+    created: Option<String>,
     gone: bool,
     custom: BTreeMap<String, String>,
 }
@@ -182,8 +184,8 @@ impl<E: Entries> Folder<E> {
         if !metadata {
             return Ok(None);
         }
-        let Metadata { version, gone, custom } = vault.metadata(path).await?;
-        Ok(Some(Seen { version, gone, custom }))
+        let Metadata { version, created, gone, custom } = vault.metadata(path).await?;
+        Ok(Some(Seen { version, created, gone, custom }))
     }
 
     /// Looks into it every `refresh` until the task is ended; after a failure sooner, with growing waits.

@@ -1,23 +1,23 @@
 //! All credentials whose values are in Vault: which path each needs, and a task for every path.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Vault;
 use super::cells::{Cell, HeldCell, Wanted};
-use super::paths::{Freshness, Keeper, Path, Standing, lock};
+use super::keeper::{Keeper, supervise};
+use super::leases::Leases;
+use super::paths::{Freshness, Path, Standing, lock};
+use super::queue::Queue;
 use crate::credential::CredentialId;
 use crate::vault::{Cells, Held};
 
-/// So many questions are under way at once.
-const TURNS: usize = 16;
-/// What the revocations at the end may take.
-const LAST: Duration = Duration::from_secs(3);
+/// What questions under way at the end may take, and then the revocations.
+const LAST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 
 type Place = (String, Option<u64>);
 
@@ -26,7 +26,8 @@ pub struct HashicorpSource {
     vault: Arc<Vault>,
     freshness: Freshness,
     runtime: Handle,
-    turns: Arc<Semaphore>,
+    queue: Arc<Queue>,
+    leases: Arc<Leases>,
     kept: Mutex<Kept>,
 }
 
@@ -34,17 +35,21 @@ pub struct HashicorpSource {
 struct Kept {
     paths: HashMap<Place, Tracked>,
     cells: HashMap<CredentialId, Arc<Cell>>,
+    /// Revokes leases.
+    revoker: Option<JoinHandle<()>>,
+    closed: bool,
 }
 
-/// A path and its task, which ends with this.
+/// A path and its task, which ends by itself once the path is left.
 struct Tracked {
     path: Arc<Path>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.task.abort();
+        // Not aborted: the answer under way may bring a lease, which is to be revoked.
+        self.path.leave();
     }
 }
 
@@ -52,44 +57,44 @@ impl HashicorpSource {
     /// A source that keeps nothing yet. Its tasks run on this runtime.
     #[must_use]
     pub fn new(vault: Arc<Vault>, freshness: Freshness, runtime: Handle) -> Self {
-        Self { vault, freshness, runtime, turns: Arc::new(Semaphore::new(TURNS)), kept: Mutex::default() }
+        let leases = Leases::new(Arc::clone(&vault));
+        Self { vault, freshness, runtime, queue: Arc::new(Queue::new()), leases, kept: Mutex::default() }
     }
 
     /// The cells of exactly these credentials. Those that stay keep their values; of the others the values are wiped
     /// with the last request that carries them, and their leases revoked.
     pub fn cells(&self, wanted: Vec<Wanted>) -> Cells {
         let mut kept = lock(&self.kept);
+        let Kept { paths, cells: before, revoker, closed } = &mut *kept;
         let mut cells = HashMap::with_capacity(wanted.len());
         for wanted in wanted {
             let id = wanted.id;
-            let cell = match kept.cells.remove(&id) {
+            let cell = match before.remove(&id) {
                 Some(cell) if cell.wanted == wanted => cell,
-                _ => self.cell(&mut kept.paths, wanted),
+                old => cell(paths, wanted, old.as_deref()),
             };
             cells.insert(id, cell);
         }
-        kept.cells = cells;
-        let used: Vec<Place> = kept.cells.values().map(|c| place(&c.wanted)).collect();
-        let gone: Vec<Tracked> = kept.paths.extract_if(|place, _| !used.contains(place)).map(|(_, tracked)| tracked).collect();
-        let leases: Vec<String> = gone.iter().flat_map(|tracked| tracked.path.leases()).collect();
-        if !leases.is_empty() {
-            let vault = Arc::clone(&self.vault);
-            self.runtime.spawn(async move { revoke(&vault, leases).await });
+        *before = cells;
+        let used: HashSet<Place> = before.values().map(|cell| place(&cell.wanted)).collect();
+        paths.retain(|place, _| used.contains(place));
+        if !*closed {
+            // Only now, so that all who look at a path get what its first question brings.
+            paths.values_mut().filter(|tracked| tracked.task.is_none()).for_each(|tracked| tracked.task = Some(self.begin(&tracked.path)));
+            revoker.get_or_insert_with(|| self.runtime.spawn(Arc::clone(&self.leases).keep()));
         }
-        kept.cells.iter().map(|(id, cell)| (*id, Arc::new(HeldCell(Arc::clone(cell))) as Arc<dyn Held>)).collect()
+        before.iter().map(|(id, cell)| (*id, Arc::new(HeldCell(Arc::clone(cell))) as Arc<dyn Held>)).collect()
     }
 
-    fn cell(&self, paths: &mut HashMap<Place, Tracked>, wanted: Wanted) -> Arc<Cell> {
-        let tracked = paths.entry(place(&wanted)).or_insert_with_key(|(name, pinned)| self.track(name, *pinned));
-        let cell = Cell::new(wanted, Arc::clone(&tracked.path));
-        tracked.path.join(&cell);
-        cell
-    }
-
-    fn track(&self, name: &str, pinned: Option<u64>) -> Tracked {
-        let path = Path::new(name, pinned);
-        let keeper = Keeper { vault: Arc::clone(&self.vault), path: Arc::clone(&path), freshness: self.freshness, turns: Arc::clone(&self.turns) };
-        Tracked { path, task: self.runtime.spawn(keeper.keep()) }
+    fn begin(&self, path: &Arc<Path>) -> JoinHandle<()> {
+        let keeper = Arc::new(Keeper {
+            vault: Arc::clone(&self.vault),
+            path: Arc::clone(path),
+            freshness: self.freshness,
+            queue: Arc::clone(&self.queue),
+            leases: Arc::clone(&self.leases),
+        });
+        self.runtime.spawn(supervise(Arc::clone(path), move || Arc::clone(&keeper).keep()))
     }
 
     /// The origin answered 401 to a request that carried this credential: its value is asked for anew, at most once in
@@ -125,21 +130,43 @@ impl HashicorpSource {
 
     /// Ends all tasks and revokes the leases that are held.
     pub async fn close(&self) {
-        let kept = std::mem::take(&mut *lock(&self.kept));
-        let leases = kept.paths.values().flat_map(|tracked| tracked.path.leases()).collect();
-        drop(kept);
-        if tokio::time::timeout(LAST, revoke(&self.vault, leases)).await.is_err() {
-            tracing::warn!("not all leases could be revoked; Vault ends them at their time");
+        let (paths, revoker) = {
+            let mut kept = lock(&self.kept);
+            kept.closed = true;
+            (std::mem::take(&mut kept.paths), kept.revoker.take())
+        };
+        let tasks: Vec<_> = paths.into_values().filter_map(|mut tracked| tracked.task.take()).collect();
+        let ended = async {
+            for task in tasks {
+                // One that panicked has ended as well.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(LAST.0, ended).await.is_err() {
+            tracing::debug!("a question to Vault was still under way");
+        }
+        if let Some(revoker) = revoker {
+            revoker.abort();
+        }
+        Arc::clone(&self.leases).close(LAST.1).await;
+    }
+}
+
+impl Drop for HashicorpSource {
+    fn drop(&mut self) {
+        if let Some(revoker) = lock(&self.kept).revoker.take() {
+            revoker.abort();
         }
     }
 }
 
-async fn revoke(vault: &Vault, leases: Vec<String>) {
-    for lease in leases {
-        if let Err(e) = vault.revoke_lease(&lease).await {
-            tracing::warn!("a lease could not be revoked; Vault ends it at its time: {e}");
-        }
-    }
+/// The cell of a credential, which takes over what `old` knows where it is the same value.
+fn cell(paths: &mut HashMap<Place, Tracked>, wanted: Wanted, old: Option<&Cell>) -> Arc<Cell> {
+    let track = |(name, pinned): &Place| Tracked { path: Path::new(name, *pinned), task: None };
+    let tracked = paths.entry(place(&wanted)).or_insert_with_key(track);
+    let cell = Cell::new(wanted, Arc::clone(&tracked.path));
+    tracked.path.join(&cell, old);
+    cell
 }
 
 fn place(wanted: &Wanted) -> Place {
