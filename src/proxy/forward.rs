@@ -22,7 +22,7 @@ use crate::credential::Material;
 use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead, Target, write_request};
 use crate::message::hop_by_hop;
-use crate::policy::{AgentView, Decision, Facts, Rule, Scheme, Snapshot};
+use crate::policy::{AgentView, Decision, Facts, Permit, Rule, Scheme, Snapshot};
 use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
 use crate::vault::{Fetched, Unavailable};
 
@@ -63,6 +63,20 @@ struct Ready {
 pub(super) struct Injected {
     pub(super) rule: Arc<Rule>,
     pub(super) material: Arc<Material>,
+    /// The leave that the material was fetched with.
+    permit: Permit,
+}
+
+impl Injected {
+    /// Whether a request would get the same value now.
+    fn is_current(&self, proxy: &Proxy) -> bool {
+        matches!(proxy.source.fetch(&self.permit), Fetched::Now(Ok(now)) if Arc::ptr_eq(&now, &self.material))
+    }
+
+    /// Whether a request would get some value now.
+    fn can_be_had(&self, proxy: &Proxy) -> bool {
+        !matches!(proxy.source.fetch(&self.permit), Fetched::Now(Err(_)))
+    }
 }
 
 impl Carrier {
@@ -155,7 +169,9 @@ impl Carrier {
                     return Err(error.into());
                 }
             };
-            if self.proxy.serial() == self.plan.serial && self.proof.holds(&self.proxy) {
+            // A value may have ended in Vault meanwhile, which changes no state.
+            let current = reused || injected.as_ref().is_none_or(|i| i.is_current(&self.proxy));
+            if current && self.proxy.serial() == self.plan.serial && self.proof.holds(&self.proxy) {
                 return Ok(Ready { injected, stream, reused });
             }
             if let Some((_, slot)) = &self.path {
@@ -215,7 +231,7 @@ impl Carrier {
                 Fetched::Later(later) => later.await,
             };
             match fetched {
-                Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material })),
+                Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material, permit })),
                 Err(_) if self.proxy.serial() != self.plan.serial => {}
                 // The source is replaced a moment before the state is.
                 Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(self.plan.serial).await,

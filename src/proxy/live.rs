@@ -144,6 +144,11 @@ impl Proxy {
         self.changed.send_replace(serial);
     }
 
+    /// Has WebSockets judged anew: some value cannot be had any more.
+    pub fn judge_anew(&self) {
+        self.changed.send_modify(|_| {});
+    }
+
     /// Tells every connection to end once its request in flight has ended.
     pub fn drain(&self) {
         self.draining.send_replace(true);

@@ -26,7 +26,7 @@ impl Outgoing {
         let stripped = hop_by_hop::strip_request(&mut headers);
         headers.remove(CONTENT_LENGTH);
         let mut target = target.to_owned();
-        if let Some(Injected { rule, material }) = injected {
+        if let Some(Injected { rule, material, .. }) = injected {
             hop_by_hop::drop_agent_auth(&mut headers, &rule.auth_headers, material.name());
             if let Some(without) = hop_by_hop::strip_auth_query(&target, &rule.auth_query) {
                 target = without;

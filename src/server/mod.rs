@@ -142,7 +142,15 @@ async fn keep_remote(state: Arc<State>) {
             None => poll.tick().await,
         };
     };
-    remote.keep(move || state.found_more()).await;
+    let mut ends = remote.ends();
+    let proxy = Arc::clone(state.proxy());
+    // What a credential opened does not outlive it.
+    let judged = async {
+        while ends.changed().await.is_ok() {
+            proxy.judge_anew();
+        }
+    };
+    tokio::join!(remote.keep(move || state.found_more()), judged);
 }
 
 /// Completes when the server stops.

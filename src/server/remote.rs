@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::discovered::{self, DiscoverRules, Discovered, Found};
@@ -120,6 +121,11 @@ impl Remote {
     /// The cells of these credentials.
     pub(super) fn cells(&self, wanted: Vec<Wanted>) -> Cells {
         self.source.cells(wanted)
+    }
+
+    /// Tells of each value that ends.
+    pub(super) fn ends(&self) -> watch::Receiver<u64> {
+        self.source.ends()
     }
 
     /// An origin refused the value of this credential.

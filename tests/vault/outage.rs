@@ -141,6 +141,37 @@ fn a_field_that_is_missing_says_which_there_are() {
     within(Duration::from_secs(5), "it ends", || (stage.ask() == (503, None)).then_some(()));
     assert!(stage.serve.log().contains("has no field `api_key`; it has: apiKey, note"), "{}", stage.serve.log());
     assert!(!stage.serve.log().contains("sk-or-v1-test-0001"));
+    assert_eq!(stage.metric("keyhatch_vault_paths_unavailable"), 1);
+    let (status, ready) = stage.admin("/readyz");
+    assert!(status == 200 && ready.contains("secret/openrouter#api_key"), "{ready}");
+    // It is asked for again and again, and said once.
+    let before = stage.bao.requests("secret/");
+    within(Duration::from_secs(10), "it was read again", || (stage.bao.requests("secret/") >= before + 2).then_some(()));
+    assert_eq!(stage.serve.log().matches("has no field").count(), 1, "{}", stage.serve.log());
+}
+
+#[test]
+fn what_a_credential_opened_does_not_outlive_it() {
+    let Some(bao) = Bao::dev("vault::outage::what_a_credential_opened_does_not_outlive_it") else { return };
+    let origin = crate::support::Origin::start(&crate::support::world::HOSTS, |exchange| {
+        exchange.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n")?;
+        exchange.wait_for_end(Duration::from_secs(60))
+    });
+    let token = bao.root_token().to_owned();
+    let stage = Stage::with(bao, origin, &fresh_key(), "refresh = \"1s\"\n", &[("VAULT_TOKEN", &token)]);
+    let mut conn = stage.agent().open(&format!("{HOST}:443"));
+    let reply = conn.ask(format!(
+        "GET /ws HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ));
+    assert_eq!(reply.status, 101, "{reply:?}");
+    // A new value lets it go on.
+    stage.bao.put("secret/openrouter", &[("api_key", &fresh_key())]);
+    let before = stage.bao.requests("secret/data/");
+    within(Duration::from_secs(10), "the new value is read", || (stage.bao.requests("secret/data/") > before).then_some(()));
+    stage.bao.put("secret/openrouter", &[("api_key", &fresh_key())]);
+    assert!(!conn.closes_within(Duration::from_millis(500)));
+    stage.bao.delete("secret/openrouter");
+    assert!(conn.closes_within(Duration::from_secs(5)), "a deleted one ends it");
 }
 
 #[test]

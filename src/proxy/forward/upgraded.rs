@@ -65,7 +65,9 @@ impl Carrier {
         match (live.snapshot.request(now, self.scheme, &self.authority), injected) {
             (Ok(Some(candidates)), Some(injected)) => {
                 let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, &candidates) };
+                // A new value lets it go on; one that cannot be had any more does not.
                 matches!(candidates.decide(&facts), Decision::Inject(_, chosen) if chosen.rule.id == injected.rule.id)
+                    && injected.can_be_had(&self.proxy)
             }
             (Ok(None), None) => self.without_credential(&live.snapshot).is_ok(),
             _ => false,

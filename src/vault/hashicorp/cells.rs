@@ -19,6 +19,10 @@ const DOUBT: Duration = Duration::from_secs(1);
 /// When it is worth trying again after an outage of Vault.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How many fields a message names, and how much of each.
+const NAMES_SHOWN: usize = 10;
+const NAME_SHOWN: usize = 40;
+
 /// A credential whose value is to be kept: what the roster says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -60,6 +64,14 @@ impl Cell {
     /// Whether there is no value to go on with.
     pub(super) fn lacks_value(&self) -> bool {
         matches!(**self.state.load(), State::Waiting(_) | State::Gone(_))
+    }
+
+    /// Why there is no value, where that is so.
+    pub(super) fn fault(&self) -> Option<String> {
+        match &**self.state.load() {
+            State::Gone(why) => Some(why.detail.clone()),
+            _ => None,
+        }
     }
 
     /// Changes the state, unless it becomes another one meanwhile: that is newer than what the change was made from.
@@ -105,7 +117,8 @@ impl Cell {
     fn lay_out(&self, fields: &Fields) -> Result<(Material, bool), Unavailable> {
         let (path, field) = (self.wanted.reference.path(), self.wanted.reference.field());
         let found = fields.get(field).ok_or_else(|| {
-            let names = fields.names().collect::<Vec<_>>().join(", ");
+            let shown = |name: &str| name.chars().take(NAME_SHOWN).collect::<String>();
+            let names = fields.names().take(NAMES_SHOWN).map(shown).collect::<Vec<_>>().join(", ");
             let there = if names.is_empty() { "it has none".to_owned() } else { format!("it has: {names}") };
             Unavailable::new("vault_no_field", format!("{path} in Vault has no field `{field}`; {there}"))
         })?;

@@ -26,6 +26,8 @@ const GONE: Duration = Duration::from_secs(30);
 const MARGIN: Duration = Duration::from_secs(1);
 /// For a lease without a time of its own: it is asked for anew before this.
 const ENDLESS: Duration = Duration::from_secs(86_400);
+/// A lease is replaced because an origin refused its value so often at most.
+const DOUBT_APART: Duration = Duration::from_secs(600);
 /// A task that panicked is begun anew after this.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,8 @@ pub(super) struct Keeper {
     pub(super) freshness: Freshness,
     pub(super) queue: Arc<Queue>,
     pub(super) leases: Arc<Leases>,
+    /// Counts the values that ended.
+    pub(super) ends: watch::Sender<u64>,
 }
 
 /// What is known of the value that the cells have.
@@ -52,6 +56,8 @@ struct Leased {
     renewable: bool,
     /// How long it was to live at first.
     whole: Duration,
+    /// When one of this path was last replaced because an origin refused its value.
+    doubted: Option<Instant>,
     /// When the value is used no more, where it is not renewed.
     end: Instant,
     /// The token that it was read with, by number, and when that one ends: the lease ends with it.
@@ -185,7 +191,7 @@ impl Keeper {
                 VaultErrorKind::NotFound | VaultErrorKind::Deleted | VaultErrorKind::NoMount => "vault_missing",
                 _ => "vault_failed",
             };
-            return self.path.end(&Unavailable::new(reason, error.to_string()));
+            return self.end_use(&Unavailable::new(reason, error.to_string()));
         }
         // Without a token there are no leases either: they ended with it.
         let lost = error.kind == VaultErrorKind::LoginRefused && course.known.as_ref().is_some_and(|k| k.lease.is_some());
@@ -198,7 +204,12 @@ impl Keeper {
     }
 
     fn give_up(&self, why: String) {
-        self.path.end(&unreachable(why));
+        self.end_use(&unreachable(why));
+    }
+
+    fn end_use(&self, why: &Unavailable) {
+        self.path.end(why);
+        self.ends.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// The value is known no more, and its lease not needed.
@@ -219,10 +230,16 @@ impl Keeper {
     /// Asks Vault for what is new, and hands it to the cells.
     async fn ask(&self, known: &mut Option<Known>, failed_before: bool, out_of_turn: bool) -> Result<(), VaultError> {
         let _turn = self.queue.turn(failed_before).await;
+        let mut by_doubt = false;
         let is_good = match known {
+            Some(Known { lease: Some(lease), .. }) => {
+                let changed = self.path.lacks_value() || *self.vault.session().borrow() != lease.session;
+                by_doubt = out_of_turn && !changed && lease.is_replaced_on_doubt();
+                let replace = by_doubt || out_of_turn && changed;
+                !replace && Instant::now() < lease.ends() && (self.renew(lease).await || lease.is_good_though_doubted(out_of_turn))
+            }
             // Somebody doubts the value: whether it is the same is not asked, for it may be the same that was doubted.
             _ if out_of_turn => false,
-            Some(Known { lease: Some(lease), .. }) => lease.renewable && Instant::now() < lease.ends() && self.renew(lease).await,
             Some(known) => self.is_same(known).await?,
             None => false,
         };
@@ -233,7 +250,11 @@ impl Keeper {
         let session = self.vault.present().await?;
         let asked = Instant::now();
         let reading = self.vault.read(self.path.name(), self.path.pinned()).await?;
-        let old = known.replace(self.learn(reading, asked, session.number, session.ends.map(Instant::from_std)));
+        let mut new = self.learn(reading, asked, session.number, session.ends.map(Instant::from_std));
+        if let (Some(new), Some(old)) = (&mut new.lease, known.as_ref().and_then(|k| k.lease.as_ref())) {
+            new.doubted = if by_doubt { Some(asked) } else { old.doubted };
+        }
+        let old = known.replace(new);
         // A cache between us and Vault may give the same lease once more.
         let lease_of = |known: &Option<Known>| known.as_ref().and_then(|k| k.lease.as_ref()).map(|lease| lease.id.clone());
         if lease_of(&old) != lease_of(known) {
@@ -260,6 +281,9 @@ impl Keeper {
 
     /// Renews a lease. `false` where it cannot be, or would soon end nevertheless: then the path is read anew.
     async fn renew(&self, lease: &mut Leased) -> bool {
+        if !lease.renewable {
+            return false;
+        }
         let asked = Instant::now();
         let Ok(renewed) = self.vault.renew_lease(&lease.id).await else { return false };
         let end = asked + usable(renewed.duration);
@@ -279,7 +303,7 @@ impl Keeper {
         let lease = lease.map(|Lease { id, duration, renewable }| {
             let whole = if duration.is_zero() { ENDLESS } else { duration };
             self.leases.hold(&id, asked + whole);
-            Leased { id, renewable, whole, end: asked + usable(whole), session, token_end }
+            Leased { id, renewable, whole, doubted: None, end: asked + usable(whole), session, token_end }
         });
         Known { version, created, lease }
     }
@@ -293,6 +317,17 @@ impl Course {
 }
 
 impl Leased {
+    /// Whether an origin's 401 is worth another lease. Agents can provoke a 401 at will, and may not fill a database with users:
+    /// the first is, then one in a tenth of a lease's life, or in ten minutes.
+    fn is_replaced_on_doubt(&self) -> bool {
+        self.doubted.is_none_or(|at| at.elapsed() >= DOUBT_APART.min(self.whole / 10))
+    }
+
+    /// Whether a lease that Vault cannot renew is used on after a 401: it was not asked for because its time is near.
+    fn is_good_though_doubted(&self, out_of_turn: bool) -> bool {
+        out_of_turn && !self.renewable && !self.is_replaced_on_doubt()
+    }
+
     /// When the value is used no more.
     fn ends(&self) -> Instant {
         self.token_end.map_or(self.end, |token| token.min(self.end))
@@ -316,65 +351,5 @@ fn unreachable(why: String) -> Unavailable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Login, VaultSettings};
-    use super::*;
-    use crate::credential::Secret;
-
-    fn keeper() -> Keeper {
-        let login = Login::Token(Secret::from_opened(b"none"));
-        let address = "http://127.0.0.1:1".to_owned();
-        let settings = VaultSettings { address, namespace: None, ca_file: None, client_cert: None, skip_verify: false, login };
-        let vault = Vault::new(settings).expect("settings");
-        let freshness = Freshness { refresh: Duration::from_secs(30), max_stale: Duration::from_secs(600) };
-        let (path, queue, leases) = (Path::new("database/creds/role", None), Arc::new(Queue::new()), Leases::new(Arc::clone(&vault)));
-        Keeper { vault, path, freshness, queue, leases }
-    }
-
-    /// Four seconds at first, of which so many are left; the token ends after so many.
-    fn course(left: f64, token: Option<f64>) -> Course {
-        let at = |seconds: f64| Instant::now() + Duration::from_secs_f64(seconds);
-        let lease = Leased { id: "id".into(), renewable: true, whole: Duration::from_secs(4), end: at(left), session: 7, token_end: token.map(at) };
-        Course { known: Some(Known { version: None, created: None, lease: Some(lease) }), ..Course::default() }
-    }
-
-    #[test]
-    fn a_leased_value_is_not_used_to_its_very_end() {
-        let usable = |millis| usable(Duration::from_millis(millis)).as_millis();
-        assert_eq!((usable(3_600_000), usable(10_000), usable(4_000), usable(0)), (3_599_000, 9_000, 3_600, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_next_question_comes_in_time_also_after_a_short_renewal() {
-        for _ in 0..100 {
-            let wait = keeper().until_next(course(2.0, None).known.as_ref());
-            assert!(wait > Duration::from_secs(1) && wait < Duration::from_millis(1300), "{wait:?}");
-        }
-        let wait = keeper().until_next(None);
-        assert!(wait >= Duration::from_secs(24) && wait < Duration::from_secs(29), "{wait:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_leased_value_ends_with_whatever_ends_first() {
-        let (keeper, start) = (keeper(), Instant::now());
-        let end = |mut course: Course| keeper.end(&mut course).map(|end| (end - start).as_secs());
-        assert_eq!(end(course(60.0, None)), Some(60));
-        assert_eq!(end(course(60.0, Some(20.0))), Some(20), "its token's end");
-        assert_eq!(end(Course { since: Some(start), ..course(3600.0, None) }), Some(600), "the grace's end");
-        assert_eq!(end(Course { since: Some(start), ..course(60.0, None) }), Some(60), "whatever the grace is");
-        assert_eq!(end(Course::default()), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_token_ends_a_lease_and_not_another_value() {
-        let keeper = keeper();
-        let error = VaultError::new(VaultErrorKind::LoginRefused, "gone");
-        let mut leased = Course { since: Some(Instant::now()), ..course(3600.0, None) };
-        keeper.failed(&error, &mut leased);
-        assert!(leased.known.is_none() && keeper.path.standing() == Standing::Gone("gone".into()));
-        let known = Some(Known { version: Some(1), created: None, lease: None });
-        let mut plain = Course { known, since: Some(Instant::now()), ..Course::default() };
-        keeper.failed(&error, &mut plain);
-        assert!(plain.known.is_some() && keeper.path.standing() == Standing::Stale("gone".into()));
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Vault;
@@ -28,6 +29,8 @@ pub struct HashicorpSource {
     runtime: Handle,
     queue: Arc<Queue>,
     leases: Arc<Leases>,
+    /// Counts the values that ended.
+    ends: watch::Sender<u64>,
     kept: Mutex<Kept>,
 }
 
@@ -58,7 +61,7 @@ impl HashicorpSource {
     #[must_use]
     pub fn new(vault: Arc<Vault>, freshness: Freshness, runtime: Handle) -> Self {
         let leases = Leases::new(Arc::clone(&vault));
-        Self { vault, freshness, runtime, queue: Arc::new(Queue::new()), leases, kept: Mutex::default() }
+        Self { vault, freshness, runtime, queue: Arc::new(Queue::new()), leases, ends: watch::Sender::new(0), kept: Mutex::default() }
     }
 
     /// The cells of exactly these credentials. Those that stay keep their values; of the others the values are wiped
@@ -93,6 +96,7 @@ impl HashicorpSource {
             freshness: self.freshness,
             queue: Arc::clone(&self.queue),
             leases: Arc::clone(&self.leases),
+            ends: self.ends.clone(),
         });
         self.runtime.spawn(supervise(Arc::clone(path), move || Arc::clone(&keeper).keep()))
     }
@@ -106,11 +110,22 @@ impl HashicorpSource {
         }
     }
 
-    /// How every path stands, by name.
+    /// Tells of each value that ends.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
+    }
+
+    /// How every path stands, by name; a value that is there and cannot be used, by path and field.
     #[must_use]
     pub fn standings(&self) -> Vec<(String, Standing)> {
         let kept = lock(&self.kept);
-        let mut all: Vec<_> = kept.paths.values().map(|t| (t.path.name().to_owned(), t.path.standing())).collect();
+        let unfit = kept.cells.values().filter_map(|cell| {
+            let why = cell.fault()?;
+            let fresh = kept.paths.get(&place(&cell.wanted)).is_some_and(|tracked| tracked.path.standing() == Standing::Fresh);
+            fresh.then(|| (cell.wanted.reference.to_string(), Standing::Gone(why)))
+        });
+        let mut all: Vec<_> = kept.paths.values().map(|t| (t.path.name().to_owned(), t.path.standing())).chain(unfit).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
