@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
 use keyhatch::agent::{AgentName, AgentToken};
 use keyhatch::credential::{CredentialId, CredentialName, PathRules, Presentation, Secret, Terms, VaultReference};
@@ -44,17 +44,29 @@ fn terms() -> Terms {
     }
 }
 
-/// The leave to use the roster's one credential.
-fn permit(roster: &Roster) -> Permit {
+fn snapshot(roster: &Roster) -> Snapshot {
     let egress = Egress { allow_by_default: true, allow_hosts: Vec::new(), deny_hosts: Vec::new(), ports: vec![443] };
-    let snapshot = Snapshot::compile(roster, egress, 1);
+    Snapshot::compile(roster, egress, 1)
+}
+
+/// The leave to use the roster's one credential, decided on as for each request.
+fn permit(snapshot: &Snapshot, authority: &Authority) -> Permit {
     let agent = snapshot.agent("default").expect("an agent");
-    let authority = Authority::parse(HOST, Some(443)).expect("an authority");
-    let Route::Matched(candidates) = snapshot.route(agent, Scheme::Https, &authority) else { unreachable!("it matches") };
+    let Route::Matched(candidates) = snapshot.route(agent, Scheme::Https, authority) else { unreachable!("it matches") };
     match candidates.decide(&Facts { method: &Method::POST, path: "/api/v1/chat/completions", pick: None }) {
         Decision::Inject(permit, ..) => permit,
         _ => unreachable!("it is granted"),
     }
+}
+
+/// The fetch alone, and with the decision before it.
+fn measure(c: &mut Criterion, source: &str, sources: &Sources, roster: &Roster) {
+    let (snapshot, authority) = (snapshot(roster), Authority::parse(HOST, Some(443)).expect("an authority"));
+    let known = permit(&snapshot, &authority);
+    c.bench_with_input(BenchmarkId::new("fetch", source), &known, |b, known| b.iter(|| fetch(sources, black_box(known))));
+    c.bench_with_input(BenchmarkId::new("decide and fetch", source), &authority, |b, authority| {
+        b.iter(|| fetch(sources, &permit(&snapshot, black_box(authority))));
+    });
 }
 
 /// One fetch, as a request does it.
@@ -74,14 +86,14 @@ fn local(c: &mut Criterion) {
     store.add_agent(&agent, &AgentToken::from_random(&[1; 32]).digest(), &[]).expect("added");
     store.add_credential(&name(), terms(), &Stored::Secret(Secret::from_opened(KEY.as_bytes())), &[agent]).expect("added");
     let state = store.load().expect("loaded");
-    let (sources, permit) = (Sources::default(), permit(&state.roster));
+    let sources = Sources::default();
     sources.replace(LocalVault::new(&store).cells(&state));
-    c.bench_function("fetch/local", |b| b.iter(|| fetch(&sources, black_box(&permit))));
+    measure(c, "local", &sources, &state.roster);
 }
 
 fn remote(c: &mut Criterion) {
     let Some(bao) = Bao::start() else {
-        eprintln!("fetch/vault: left out, there is no `bao` on this machine (tests/run installs one)");
+        eprintln!("vault: left out, there is no `bao` on this machine (tests/run installs one)");
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -105,11 +117,11 @@ fn remote(c: &mut Criterion) {
     let freshness = Freshness { refresh: Duration::from_secs(30), max_stale: Duration::from_secs(600) };
     let source = HashicorpSource::new(Arc::clone(&vault), freshness, runtime.handle().clone());
     let reference = VaultReference::parse(PLACE).expect("a reference");
-    let (sources, permit) = (Sources::default(), permit(&roster));
+    let sources = Sources::default();
     sources.replace(source.cells(vec![Wanted { id, version: 1, name: name(), reference, presentation: Presentation::Bearer }]));
     runtime.block_on(source.settled(Duration::from_secs(10)));
     let before = vault.stats().reads;
-    c.bench_function("fetch/vault", |b| b.iter(|| fetch(&sources, black_box(&permit))));
+    measure(c, "vault", &sources, &roster);
     println!("reads asked of Vault meanwhile: {}", vault.stats().reads - before);
     runtime.block_on(source.close());
 }

@@ -1,6 +1,6 @@
 //! What is held of a credential whose value Vault has: ready for requests, or why it cannot be had.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -43,6 +43,7 @@ pub(super) struct Cell {
     pub(super) wanted: Wanted,
     path: Arc<Path>,
     state: ArcSwap<State>,
+    this: Weak<Self>,
 }
 
 enum State {
@@ -58,7 +59,7 @@ enum State {
 
 impl Cell {
     pub(super) fn new(wanted: Wanted, path: Arc<Path>) -> Arc<Self> {
-        Arc::new(Self { wanted, path, state: ArcSwap::from_pointee(State::Waiting(Instant::now() + FIRST)) })
+        Arc::new_cyclic(|this| Self { wanted, path, state: ArcSwap::from_pointee(State::Waiting(Instant::now() + FIRST)), this: this.clone() })
     }
 
     /// Whether there is no value to go on with.
@@ -186,23 +187,21 @@ impl Cell {
     }
 }
 
-/// The cell as requests hold it.
-pub(super) struct HeldCell(pub(super) Arc<Cell>);
-
-impl Held for HeldCell {
+impl Held for Cell {
     fn version(&self) -> u64 {
-        self.0.wanted.version
+        self.wanted.version
     }
 
     fn material(&self) -> Fetched {
-        if let State::Ready(material) = &**self.0.state.load() {
+        if let State::Ready(material) = &**self.state.load() {
             return Fetched::Now(Ok(Arc::clone(material)));
         }
         // Before the look at the state, so that no answer comes between.
-        let rounds = self.0.path.rounds();
-        match self.0.now() {
-            Ok(settled) => Fetched::Now(settled),
-            Err(_) => Fetched::Later(Box::pin(Arc::clone(&self.0).wait(rounds))),
+        let rounds = self.path.rounds();
+        match (self.now(), self.this.upgrade()) {
+            (Ok(settled), _) => Fetched::Now(settled),
+            (Err(_), Some(this)) => Fetched::Later(Box::pin(this.wait(rounds))),
+            (Err(_), None) => Fetched::Now(Err(self.unread())),
         }
     }
 }

@@ -30,7 +30,7 @@ fn value(got: Result<Arc<Material>, Unavailable>) -> Result<String, &'static str
 /// What a request gets, and how long it waits for it.
 async fn ask(cell: &Arc<Cell>) -> (Result<String, &'static str>, Duration) {
     let begin = Instant::now();
-    let got = match HeldCell(Arc::clone(cell)).material() {
+    let got = match cell.material() {
         Fetched::Now(got) => got,
         Fetched::Later(later) => later.await,
     };

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Vault;
-use super::cells::{Cell, HeldCell, Wanted};
+use super::cells::{Cell, Wanted};
 use super::keeper::{Keeper, supervise};
 use super::leases::Leases;
 use super::paths::{Freshness, Path, Standing, lock};
@@ -86,7 +86,7 @@ impl HashicorpSource {
             paths.values_mut().filter(|tracked| tracked.task.is_none()).for_each(|tracked| tracked.task = Some(self.begin(&tracked.path)));
             revoker.get_or_insert_with(|| self.runtime.spawn(Arc::clone(&self.leases).keep()));
         }
-        before.iter().map(|(id, cell)| (*id, Arc::new(HeldCell(Arc::clone(cell))) as Arc<dyn Held>)).collect()
+        before.iter().map(|(id, cell)| (*id, Arc::clone(cell) as Arc<dyn Held>)).collect()
     }
 
     fn begin(&self, path: &Arc<Path>) -> JoinHandle<()> {
