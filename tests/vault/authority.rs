@@ -141,8 +141,7 @@ fn what_is_no_ca_and_no_key_stops_the_start() {
     let ((certificate, key), (other, _)) = (another_ca(), another_ca());
     let put = |path: &str, fields: &[(&str, &str)]| fleet.bao.put(path, fields);
     let stops = |words: &[&str]| {
-        let said = home.say(&["serve"], "");
-        said.expect_error(2);
+        let said = Fleet::stops(&home);
         assert!(words.iter().all(|w| said.stderr.contains(w)), "{words:?} in {said:?}");
         assert!(!said.stderr.contains(key.lines().nth(1).unwrap()), "{said:?}");
     };
@@ -171,8 +170,7 @@ fn a_policy_that_lets_nothing_be_made_stops_the_start_with_the_line_that_lacks()
     let mut fleet = Fleet::new(bao, ALL);
     bao_reads_only(&fleet.bao);
     fleet.token = fleet.bao.token(&["reads"], "1h", None);
-    let said = fleet.home().say(&["serve"], "");
-    said.expect_error(2);
+    let said = Fleet::stops(&fleet.home());
     for words in
         ["vault.signing_key", "there is nothing at secret/keyhatch-keys", "path \"secret/data/keyhatch-keys\" { capabilities = [\"create\"] }"]
     {
