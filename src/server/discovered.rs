@@ -56,6 +56,8 @@ pub struct Found<'a> {
     pub name: &'a str,
     /// Its custom metadata (`MOUNT/metadata/PATH`, `custom_metadata`); empty with KV v1, which has none.
     pub custom: &'a BTreeMap<String, String>,
+    /// The version of its value; KV v1 has none.
+    pub version: Option<u64>,
     /// Whether it has no value at present: its version is deleted, or there is none yet. Its terms hold nevertheless.
     pub empty: bool,
     /// The names of all fields of its value.
@@ -100,8 +102,11 @@ pub fn credential(found: &Found<'_>, rules: &DiscoverRules) -> Result<Discovered
     let terms = said.terms(&name, rules).map_err(at_fault)?;
     let agents = said.agents().map_err(at_fault)?;
     let field = said.secret_field().map_err(at_fault)?;
-    let reference = VaultReference::parse(&format!("{path}#{field}")).map_err(|e| at_fault(format!("its field cannot be named: {e}")))?;
-    if reference.field() != field || reference.version().is_some() {
+    // Where a value says its own terms, it goes by these and by no others: the next version comes with the next terms.
+    let pinned = found.version.filter(|_| rules.fields);
+    let place = pinned.map_or_else(|| format!("{path}#{field}"), |version| format!("{path}?version={version}#{field}"));
+    let reference = VaultReference::parse(&place).map_err(|e| at_fault(format!("its field cannot be named: {e}")))?;
+    if reference.field() != field || reference.version() != pinned {
         return Err(at_fault("its field's name holds `?version=`; rename the field".to_owned()));
     }
     let notes = said.ignored().into_iter().map(at_fault).collect();

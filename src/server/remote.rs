@@ -26,6 +26,8 @@ pub struct Remote {
     vault: Arc<Vault>,
     source: HashicorpSource,
     refresh: Duration,
+    /// `discover_fields`
+    fields: bool,
     credentials: Option<Folder<Credentials>>,
     agents: Option<Folder<Agents>>,
 }
@@ -76,7 +78,7 @@ impl Remote {
         let credentials = config.discover.as_deref().map(|path| Folder::new(path, Credentials { folder: path.to_owned(), rules }));
         let agents = config.discover_agents.as_deref().map(|path| Folder::new(path, Agents { folder: path.to_owned() }));
         let source = HashicorpSource::new(Arc::clone(&vault), freshness(config), runtime.clone());
-        Arc::new(Self { vault, source, refresh: config.refresh, credentials, agents })
+        Arc::new(Self { vault, source, refresh: config.refresh, fields: config.discover_fields, credentials, agents })
     }
 
     /// The client.
@@ -131,6 +133,10 @@ impl Remote {
     /// An origin refused the value of this credential.
     pub(super) fn refused(&self, id: CredentialId) {
         self.source.refused(id);
+        // There another value is another version of the entry, which the folder alone tells of.
+        if let (Some(folder), true) = (&self.credentials, self.fields) {
+            folder.poke();
+        }
     }
 
     /// Keeps token and folders up to date until it is dropped. `changed` is called after each change of a folder.
@@ -231,8 +237,9 @@ impl Entries for Credentials {
     fn make(&self, child: &Child<'_>) -> Result<Discovered, String> {
         let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
         let plain = |name: &str| child.fields.and_then(|f| f.text(name));
-        let (folder, empty) = (&self.folder, child.fields.is_none());
-        discovered::credential(&Found { folder, name: child.name, custom: child.custom, empty, field_names: &names, plain: &plain }, &self.rules)
+        let &Child { name, custom, version, fields } = child;
+        let found = Found { folder: &self.folder, name, custom, version, empty: fields.is_none(), field_names: &names, plain: &plain };
+        discovered::credential(&found, &self.rules)
     }
 
     /// Requests to its hosts are refused, and not let pass without it.

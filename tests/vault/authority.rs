@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use keyhatch::credential::Secret;
+use keyhatch::vault::hashicorp::{Login, Vault, VaultErrorKind, VaultSettings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
@@ -84,6 +86,24 @@ fn replicas_that_start_at_once_make_one_ca_and_one_key_and_take_one_anothers_ses
     assert_eq!(fleet.bao.get(CA)["metadata"]["version"], 1);
 }
 
+#[tokio::test]
+async fn what_is_there_is_left_alone_by_who_may_only_create() {
+    let Some(bao) = Bao::dev("vault::authority::what_is_there_is_left_alone_by_who_may_only_create") else { return };
+    let fleet = Fleet::new(bao, ALL);
+    let own = |text: &str| Secret::from_opened(text.as_bytes());
+    let login = Login::Token(own(&fleet.token));
+    let settings = VaultSettings { address: fleet.bao.addr(), namespace: None, ca_file: None, client_cert: None, skip_verify: false, login };
+    let vault = Vault::new(settings).unwrap();
+    assert_eq!(vault.create(CA, &[("by", &own("one"))]).await, Ok(true));
+    // To this token a 403, for writing what is there is `update`.
+    assert_eq!(vault.create(CA, &[("by", &own("two"))]).await, Ok(false));
+    assert_eq!(fleet.bao.get(CA)["data"]["by"], "one");
+    fleet.bao.delete(CA);
+    assert_eq!(vault.create(CA, &[("by", &own("two"))]).await, Ok(false));
+    let denied = vault.create("secret/keyhatch/openrouter", &[("by", &own("two"))]).await.unwrap_err();
+    assert_eq!(denied.kind, VaultErrorKind::Denied, "{denied}");
+}
+
 #[test]
 fn another_ca_in_the_entry_is_taken_and_a_bad_one_is_not() {
     let Some(bao) = Bao::dev("vault::authority::another_ca_in_the_entry_is_taken_and_a_bad_one_is_not") else { return };
@@ -119,10 +139,9 @@ fn what_is_no_ca_and_no_key_stops_the_start() {
     let fleet = Fleet::new(bao, ALL);
     let home = fleet.home();
     let ((certificate, key), (other, _)) = (another_ca(), another_ca());
-    let put = |path: &str, fields: &[(&str, &str)]| drop(fleet.bao.put(path, fields));
+    let put = |path: &str, fields: &[(&str, &str)]| fleet.bao.put(path, fields);
     let stops = |words: &[&str]| {
-        let said = home.say(&["serve"], "");
-        said.expect_error(2);
+        let said = Fleet::stops(&home);
         assert!(words.iter().all(|w| said.stderr.contains(w)), "{words:?} in {said:?}");
         assert!(!said.stderr.contains(key.lines().nth(1).unwrap()), "{said:?}");
     };
@@ -151,8 +170,7 @@ fn a_policy_that_lets_nothing_be_made_stops_the_start_with_the_line_that_lacks()
     let mut fleet = Fleet::new(bao, ALL);
     bao_reads_only(&fleet.bao);
     fleet.token = fleet.bao.token(&["reads"], "1h", None);
-    let said = fleet.home().say(&["serve"], "");
-    said.expect_error(2);
+    let said = Fleet::stops(&fleet.home());
     for words in
         ["vault.signing_key", "there is nothing at secret/keyhatch-keys", "path \"secret/data/keyhatch-keys\" { capabilities = [\"create\"] }"]
     {

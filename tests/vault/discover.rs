@@ -221,6 +221,29 @@ fn fields_of_the_value_count_with_discover_fields_only() {
 }
 
 #[test]
+fn a_value_goes_by_the_terms_that_came_with_it() {
+    let Some(bao) = Bao::dev("vault::discover::a_value_goes_by_the_terms_that_came_with_it") else { return };
+    let hosts = [INTERNAL, "example.net"];
+    let put = |bao: &Bao, round: usize| {
+        let key = fresh_key();
+        bao.put("secret/keyhatch/named", &[("api_key", &key), ("allowed_domains", hosts[round % 2])]);
+        key
+    };
+    let mut keys = vec![put(&bao, 0)];
+    let fleet = Fleet::one(bao, &format!("{DISCOVER}discover_fields = true\n"));
+    fleet.carries(hosts[0], &keys[0]);
+    for round in 1..8 {
+        let (old, new) = (hosts[(round - 1) % 2], hosts[round % 2]);
+        keys.push(put(&fleet.bao, round));
+        within(SOON, "the new key goes to its host", || {
+            let before = fleet.ask(old, "/").1.unwrap_or_default();
+            assert!(!before.contains(&keys[round]), "round {round}: a key went to the host of the one before it");
+            fleet.ask(new, "/").1.unwrap_or_default().contains(&keys[round]).then_some(())
+        });
+    }
+}
+
+#[test]
 fn openclaws_own_layout_is_a_folder_too() {
     let Some(bao) = Bao::dev("vault::discover::openclaws_own_layout_is_a_folder_too") else { return };
     let key = fresh_key();

@@ -1,10 +1,11 @@
 //! A Vault, an origin of all hosts, and replicas that find in that Vault what they serve.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::raw::{PATIENCE, read_reply};
 use crate::support::world::{HOSTS, configuration};
-use crate::support::{Agent, Bao, Home, Origin, Serve, package_dir, within};
+use crate::support::{Agent, Bao, Home, Origin, Said, Serve, package_dir, within};
 
 /// The refresh time of all replicas here.
 pub const REFRESH: &str = "refresh = \"1s\"\n";
@@ -77,6 +78,23 @@ impl Fleet {
         home
     }
 
+    /// Runs `serve` in a home where it must not start: exit code 2, and why.
+    #[track_caller]
+    pub fn stops(home: &Home) -> Said {
+        let log = home.outside().join("stopped.log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut child = home.command(&["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let start = Instant::now();
+        let ended = within(2 * PATIENCE, "it ends, or its time is over", || {
+            let ended = child.try_wait().unwrap();
+            (ended.is_some() || start.elapsed() > PATIENCE).then_some(ended)
+        });
+        let _ = (child.kill(), child.wait());
+        let code = ended.and_then(|status| status.code()).unwrap_or(-1);
+        let said = Said { code, stdout: String::new(), stderr: std::fs::read_to_string(log).unwrap() };
+        said.expect_error(2).clone()
+    }
+
     /// So many more replicas, all started at once.
     #[track_caller]
     pub fn start(&mut self, count: usize) {
@@ -119,10 +137,12 @@ impl Fleet {
     /// Waits until a request to the host is answered so.
     #[track_caller]
     pub fn answers(&self, host: &str, wanted: &(u16, Option<String>)) {
-        let (start, mut last) = (Instant::now(), (0, None));
-        while last != *wanted {
+        let (start, mut last, mut times) = (Instant::now(), (0, None), 0);
+        // Twice: a connection that the change met on its way is answered with 503 whatever the change is.
+        while times < 2 {
             assert!(start.elapsed() < SOON, "{host}: not {wanted:?} within {SOON:?}, but {last:?}");
             last = self.ask(host, "/api/v1/models");
+            times = if last == *wanted { times + 1 } else { 0 };
         }
     }
 

@@ -103,6 +103,7 @@ impl Behind {
 struct Failure {
     at: Instant,
     replica: Option<SocketAddr>,
+    #[allow(dead_code, reason = "for the message of a failed test")]
     what: String,
 }
 
@@ -267,7 +268,7 @@ fn a_change_in_vault_reaches_all_of_them() {
     // An agent that is removed is removed everywhere, its sessions of one replica at the others too.
     let replica = &fleet.replicas[0];
     let session = Agent::named(&replica.home, &replica.serve, "builder");
-    let mut elsewhere = vec![session.clone(), session];
+    let mut elsewhere = [session.clone(), session];
     elsewhere.iter_mut().zip(&fleet.replicas[1..]).for_each(|(agent, r)| agent.proxy = r.serve.proxy());
     assert!(elsewhere.iter().all(|agent| agent.connect("example.net:443").0.status == 200));
     fleet.bao.purge("secret/keyhatch-agents/builder");

@@ -25,7 +25,15 @@ impl Entry {
             asked.borrow_mut().push(key.to_owned());
             self.value.get(key).map(|v| (*v).to_owned())
         };
-        let found = Found { folder: "secret/keyhatch", name: self.name, custom: &self.custom, empty: false, field_names: &names, plain: &plain };
+        let found = Found {
+            folder: "secret/keyhatch",
+            name: self.name,
+            custom: &self.custom,
+            version: Some(3),
+            empty: false,
+            field_names: &names,
+            plain: &plain,
+        };
         let answer = credential(&found, rules);
         assert!(rules.fields || asked.borrow().is_empty(), "fields of the value were read: {:?}", asked.borrow());
         assert!(asked.borrow().iter().all(|key| keys::CREDENTIAL.contains(&key.as_str())), "{:?}", asked.borrow());
@@ -245,7 +253,15 @@ fn slips_in_the_value_count_where_the_value_does() {
     assert!(entry("openrouter", &[("field", "method")], &[("method", "k")]).read(&with_fields()).is_ok());
     // What is a number or a list in Vault is no text.
     let custom = BTreeMap::new();
-    let found = Found { folder: "kv", name: "openrouter", custom: &custom, empty: false, field_names: &["api_key", "paths"], plain: &|_| None };
+    let found = Found {
+        folder: "kv",
+        name: "openrouter",
+        custom: &custom,
+        version: Some(3),
+        empty: false,
+        field_names: &["api_key", "paths"],
+        plain: &|_| None,
+    };
     assert!(credential(&found, &with_fields()).map(|_| ()).expect_err("no text").contains("`paths` of its value is no text"));
 }
 
@@ -363,7 +379,7 @@ fn two_agents_with_one_token_are_both_refused() {
 fn an_entry_without_a_value_still_says_which_hosts_are_its_own() {
     let read = |name: &str, custom: &[(&str, &str)], rules: &DiscoverRules| {
         let custom = custom.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let found = Found { folder: "kv", name, custom: &custom, empty: true, field_names: &[], plain: &|_| None };
+        let found = Found { folder: "kv", name, custom: &custom, version: None, empty: true, field_names: &[], plain: &|_| None };
         credential(&found, rules)
     };
     let plain = DiscoverRules::default();
@@ -375,4 +391,16 @@ fn an_entry_without_a_value_still_says_which_hosts_are_its_own() {
     let d = read("openrouter", &[], &with_fields()).unwrap_or_else(|e| panic!("{e}"));
     assert!(!d.entry.terms.enabled && !d.entry.terms.allowed_domains.is_empty());
     assert!(read("internal", &[], &with_fields()).is_err());
+}
+
+#[test]
+fn a_value_that_says_its_own_terms_goes_by_these_alone() {
+    let d = entry("openrouter", &[], KEY).good();
+    assert_eq!(d.reference.version(), None);
+    let pinned = entry("openrouter", &[], KEY).read(&with_fields()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(pinned.reference.to_string(), "secret/keyhatch/openrouter#api_key?version=3");
+    assert_ne!(pinned.entry.version, d.entry.version);
+    for value in [&[("a?version=3", "")][..], &[("a?version=4", "")][..]] {
+        assert!(entry("openrouter", &[], value).read(&with_fields()).is_err(), "{value:?}");
+    }
 }

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::Fields;
 use super::paths::{back_off, jittered, lock};
 use super::{Metadata, MountKind, Vault};
 use super::{VaultError, VaultErrorKind};
+
+/// Looks out of turn come no sooner after one another.
+const POKE_APART: Duration = Duration::from_secs(10);
 
 /// One entry, as it was read.
 pub struct Child<'a> {
@@ -17,6 +21,8 @@ pub struct Child<'a> {
     pub name: &'a str,
     /// Its custom metadata; empty where the engine is KV v1.
     pub custom: &'a BTreeMap<String, String>,
+    /// The version of that value; KV v1 has none.
+    pub version: Option<u64>,
     /// Its value; `None` where its present version is deleted, or there is none yet.
     pub fields: Option<&'a Fields>,
 }
@@ -61,6 +67,8 @@ pub struct Folder<E: Entries> {
     known: Mutex<BTreeMap<String, Entry<E::Item>>>,
     listing: watch::Sender<Option<Arc<Listing<E::Item>>>>,
     trouble: Mutex<Option<String>>,
+    poked: Mutex<Option<Instant>>,
+    wake: Notify,
 }
 
 /// What an entry was made of, and what was made.
@@ -83,7 +91,15 @@ struct Seen {
 impl<E: Entries> Folder<E> {
     /// A folder that was not looked into yet.
     pub fn new(path: &str, entries: E) -> Self {
-        Self { path: path.to_owned(), entries, known: Mutex::default(), listing: watch::Sender::new(None), trouble: Mutex::default() }
+        Self {
+            path: path.to_owned(),
+            entries,
+            known: Mutex::default(),
+            listing: watch::Sender::new(None),
+            trouble: Mutex::default(),
+            poked: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     /// The folder's path.
@@ -108,6 +124,15 @@ impl<E: Entries> Folder<E> {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
+    }
+
+    /// Has it looked into out of turn, at most once in ten seconds.
+    pub fn poke(&self) {
+        let mut poked = lock(&self.poked);
+        if poked.is_none_or(|at| at.elapsed() >= POKE_APART) {
+            *poked = Some(Instant::now());
+            self.wake.notify_one();
+        }
     }
 
     /// Looks into it once, and takes what has changed. An entry that has a fault leaves the others alone.
@@ -163,8 +188,8 @@ impl<E: Entries> Folder<E> {
             return Ok(Some(before.clone()));
         }
         let gone = seen.as_ref().is_some_and(|s| s.gone);
-        let fields = match if gone { None } else { Some(vault.read(&path, None).await) } {
-            Some(Ok(reading)) => Some(reading.fields),
+        let reading = match if gone { None } else { Some(vault.read(&path, None).await) } {
+            Some(Ok(reading)) => Some(reading),
             Some(Err(e)) if e.kind.is_outage() => return Err(e),
             Some(Err(e)) if e.kind == VaultErrorKind::NotFound && !metadata => return Ok(None),
             // It was there a moment ago: the next look tells.
@@ -173,7 +198,8 @@ impl<E: Entries> Folder<E> {
         };
         let empty = BTreeMap::new();
         let custom = seen.as_ref().map_or(&empty, |s| &s.custom);
-        match self.entries.make(&Child { name, custom, fields: fields.as_ref() }) {
+        let (version, fields) = (reading.as_ref().and_then(|r| r.version), reading.as_ref().map(|r| &r.fields));
+        match self.entries.make(&Child { name, custom, version, fields }) {
             Ok(item) => Ok(Some(Entry { seen, made: Made { item: Some(item), fault: None } })),
             Err(why) => faulty(seen, why, before),
         }
@@ -193,7 +219,10 @@ impl<E: Entries> Folder<E> {
         let mut failures = 0_u32;
         let mut wait = jittered(refresh);
         loop {
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.wake.notified() => {}
+            }
             wait = match self.look(vault).await {
                 Ok(()) => {
                     failures = 0;
