@@ -147,7 +147,7 @@ fn a_field_that_is_missing_says_which_there_are() {
     // It is asked for again and again, and said once.
     let before = stage.bao.requests("secret/");
     within(Duration::from_secs(10), "it was read again", || (stage.bao.requests("secret/") >= before + 2).then_some(()));
-    assert_eq!(stage.serve.log().matches("has no field").count(), 1, "{}", stage.serve.log());
+    assert_eq!(stage.serve.log().matches("cannot be used: secret/openrouter").count(), 1, "{}", stage.serve.log());
 }
 
 #[test]

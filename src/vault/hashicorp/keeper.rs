@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(30);
 /// A leased value is used no more this long before its end, or a tenth of its life where that is shorter: it takes a moment to arrive.
 const MARGIN: Duration = Duration::from_secs(1);
+/// The same for the end of the token that it was read with.
+const TOKEN_MARGIN: Duration = Duration::from_millis(500);
 /// For a lease without a time of its own: it is asked for anew before this.
 const ENDLESS: Duration = Duration::from_secs(86_400);
 /// A lease is replaced because an origin refused its value so often at most.
@@ -248,6 +250,12 @@ impl Keeper {
         }
         // There is a token from here on: the first one is no reason to read again.
         let session = self.vault.present().await?;
+        let leased = known.as_ref().is_some_and(|known| known.lease.is_some());
+        if leased && session.ends.is_some_and(|end| end.saturating_duration_since(std::time::Instant::now()) <= TOKEN_MARGIN) {
+            // Another lease would end with it in the same moment.
+            let why = "the token for Vault is about to end, and what was leased with it";
+            return Err(VaultError::new(VaultErrorKind::LoginRefused, why));
+        }
         let asked = Instant::now();
         let reading = self.vault.read(self.path.name(), self.path.pinned()).await?;
         let mut new = self.learn(reading, asked, session.number, session.ends.map(Instant::from_std));
@@ -330,7 +338,9 @@ impl Leased {
 
     /// When the value is used no more.
     fn ends(&self) -> Instant {
-        self.token_end.map_or(self.end, |token| token.min(self.end))
+        // Vault ends the leases of a token in the moment in which the token ends.
+        let token = self.token_end.map(|end| end.checked_sub(TOKEN_MARGIN).unwrap_or(end));
+        token.map_or(self.end, |token| token.min(self.end))
     }
 }
 

@@ -48,7 +48,7 @@ async fn a_leased_value_ends_with_whatever_ends_first() {
     let (keeper, start) = (keeper(), Instant::now());
     let end = |mut course: Course| keeper.end(&mut course).map(|end| (end - start).as_secs());
     assert_eq!(end(course(60.0, None)), Some(60));
-    assert_eq!(end(course(60.0, Some(20.0))), Some(20), "its token's end");
+    assert_eq!(end(course(60.0, Some(20.0))), Some(19), "its token's end");
     assert_eq!(end(Course { since: Some(start), ..course(3600.0, None) }), Some(600), "the grace's end");
     assert_eq!(end(Course { since: Some(start), ..course(60.0, None) }), Some(60), "whatever the grace is");
     assert_eq!(end(Course::default()), None);
