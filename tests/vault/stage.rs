@@ -129,8 +129,7 @@ impl Load {
     /// Ends it: all answers by status.
     pub fn stop(mut self) -> BTreeMap<u16, usize> {
         self.end();
-        let answers = self.shared.answers.lock().unwrap().clone();
-        answers
+        self.shared.answers.lock().unwrap().clone()
     }
 
     fn end(&mut self) {
