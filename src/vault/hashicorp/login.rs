@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::Call;
 use super::answer::Answer;
 use super::answers::{self, Grant};
+use super::call::Call;
 use super::client::{Counters, Vault};
 use super::error::{VaultError, VaultErrorKind, policy_line};
 use super::settings::Login;
@@ -265,11 +265,11 @@ impl Vault {
                         Some(&read)
                     }
                 };
-                self.logged_in(&Call::LoginAppRole { mount, role_id, secret_id }).await
+                self.logged_in(&Call::login_approle(mount, role_id, secret_id)?).await
             }
             Way::Jwt { mount, role, jwt_file } => {
                 let (_, jwt) = read_file(jwt_file, "the JWT").await?;
-                self.logged_in(&Call::LoginJwt { mount, role, jwt: &jwt }).await
+                self.logged_in(&Call::login_jwt(mount, role, &jwt)?).await
             }
         }
     }
@@ -298,7 +298,7 @@ impl Vault {
     async fn look_up(&self, token: Arc<Secret>) -> Result<Arc<Grant>, VaultError> {
         let answer = self.send(&Call::LookupSelf, Some(&token)).await?;
         let grant = |ttl, renewable, policies| Arc::new(Grant { token: Arc::clone(&token), ttl, renewable, policies });
-        if answer.status != 403 {
+        if !answer.is_refusal() {
             let info = answers::token_info(&answer.ok()?.body)?;
             return Ok(grant(info.ttl, info.renewable, info.policies));
         }
@@ -319,7 +319,7 @@ impl Vault {
 fn is_good(lookup: &Answer) -> Result<bool, VaultError> {
     match lookup.status {
         200..=299 => Ok(true),
-        403 => Ok(lookup.said.starts_with("1 error occurred")),
+        403 if lookup.is_vaults() => Ok(lookup.said.starts_with("1 error occurred")),
         _ => Err(lookup.failure()),
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::Call;
 use super::answer::Answer;
 use super::answers;
+use super::call::Call;
 use super::client::{Counters, Vault};
 use super::error::VaultError;
 use super::login::{Session, Way, due_after, read_file};

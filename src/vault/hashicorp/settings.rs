@@ -79,8 +79,7 @@ impl Address {
         if uri.query().is_some() || text.contains('#') {
             return Err(bad(&format!("has a part that begins with ? or #: {text:?}")));
         }
-        let bare = host.trim_matches(['[', ']']);
-        let loopback = bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|a| a.is_loopback());
+        let loopback = is_loopback(host);
         let authority = uri.authority().map_or_else(|| host.to_owned(), ToString::to_string);
         let prefix = uri.path().trim_end_matches('/');
         let scheme = if https { "https" } else { "http" };
@@ -91,6 +90,12 @@ impl Address {
     pub(super) fn shown(&self) -> &str {
         self.base.trim_end_matches("/v1")
     }
+}
+
+/// Whether a host of a URL is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|a| a.is_loopback())
 }
 
 impl VaultSettings {

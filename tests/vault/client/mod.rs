@@ -5,6 +5,7 @@ mod life;
 mod login;
 mod reading;
 mod refusals;
+mod strangers;
 mod transport;
 
 use std::fmt::Debug;
