@@ -178,7 +178,6 @@ impl Vault {
     /// A token with a number above `seen`. Whoever waits here waits for the one log-in that is under way. It goes on when its caller is
     /// dropped, or the one secret id of a wrapping token could be lost.
     pub(super) async fn newer_than(&self, seen: u64) -> Result<Arc<Session>, VaultError> {
-        let closing = || VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end");
         let Some(this) = self.this.upgrade() else { return Err(closing()) };
         let work = tokio::spawn(async move { this.log_in(seen).await });
         work.await.unwrap_or_else(|_| Err(closing()))
@@ -190,7 +189,7 @@ impl Vault {
             return Ok(session);
         }
         if self.closed.load(Ordering::Acquire) {
-            return Err(VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end"));
+            return Err(closing());
         }
         let file = match self.way.file() {
             Some(path) => read_file(path, "it").await.ok().map(|(digest, _)| digest),
@@ -200,7 +199,17 @@ impl Vault {
             return Err(failed.error.clone());
         }
         match self.obtain(&mut gate).await {
-            Ok((grant, digest)) => Ok(self.install(&mut gate, grant, digest)),
+            Ok((grant, digest)) => {
+                let session = self.install(&mut gate, grant, digest);
+                if !self.closed.load(Ordering::Acquire) || !self.way.is_own() {
+                    return Ok(session);
+                }
+                // It was closed meanwhile, and nobody else ends this token.
+                drop(gate);
+                self.current.store(None);
+                self.revoke(&session).await;
+                Err(closing())
+            }
             Err(error) => {
                 Counters::add(&self.counters.login_failures);
                 // Said once, not at each try.
@@ -312,6 +321,10 @@ impl Vault {
             format!("Vault does not know {}: it is expired or revoked; give a new one", self.way.name()),
         ))
     }
+}
+
+fn closing() -> VaultError {
+    VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end")
 }
 
 /// Whether the answer of `lookup-self` shows a good token. A refusal does too where it is the policy's: Vault says that in the words of

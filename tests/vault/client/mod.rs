@@ -1,6 +1,7 @@
 //! The client for Vault, against a real server.
 
 mod engines;
+mod faults;
 mod life;
 mod login;
 mod reading;
