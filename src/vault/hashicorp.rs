@@ -15,6 +15,7 @@ mod folder;
 mod login;
 mod mounts;
 mod paths;
+mod refusals;
 mod renewal;
 mod settings;
 mod source;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -9,8 +10,9 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::answers::{self, Health, Lease, Metadata, Mount, MountKind, Reading, TokenInfo};
 use super::error::{VaultError, VaultErrorKind};
-use super::login::{Gate, Session, Way};
+use super::login::{Gate, POLICIES_HOLD, Session, Way};
 use super::mounts::{below, entry, needs_kv2};
+use super::refusals::Refusals;
 use super::settings::{Address, VaultSettings};
 use super::{Wire, call::Call};
 use crate::credential::Secret;
@@ -30,6 +32,8 @@ pub struct Vault {
     pub(super) counters: Counters,
     /// The mounts met so far. There are few.
     pub(super) mounts: Mutex<Vec<Mount>>,
+    pub(super) refusals: Refusals,
+    pub(super) policies_hold: Duration,
     pub(super) this: Weak<Self>,
 }
 
@@ -80,6 +84,11 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] of kind `Settings`.
     pub fn new(settings: VaultSettings) -> Result<Arc<Self>, VaultError> {
+        Self::with(settings, POLICIES_HOLD)
+    }
+
+    /// The same, where a token that is older than this is replaced at a refusal.
+    pub(super) fn with(settings: VaultSettings, policies_hold: Duration) -> Result<Arc<Self>, VaultError> {
         let address = Address::parse(&settings.address)?;
         let warnings = settings.warnings(&address);
         let wire = Wire::new(&settings, &address)?;
@@ -96,6 +105,8 @@ impl Vault {
             closed: AtomicBool::new(false),
             counters: Counters::default(),
             mounts: Mutex::default(),
+            refusals: Refusals::default(),
+            policies_hold,
             this: this.clone(),
         }))
     }
@@ -106,7 +117,8 @@ impl Vault {
         &self.at
     }
 
-    /// What is to be said at every start and by `doctor`: plain http off loopback, a certificate that is not verified.
+    /// What is to be said at every start and by `doctor`: plain http off loopback, a certificate that is not verified,
+    /// variables that are not heeded.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.clone()
@@ -145,11 +157,23 @@ impl Vault {
         let session = self.present().await?;
         let answer = self.send(call, Some(&session.token)).await?;
         if !answer.is_refusal() {
+            self.allowed(&answer);
             return Ok(answer);
         }
-        match self.other_than(&session).await? {
-            Some(other) => self.send(call, Some(&other.token)).await,
-            None => Ok(answer),
+        let Some(other) = self.other_than(&session, &answer.path).await? else { return Ok(answer) };
+        let answer = self.send(call, Some(&other.token)).await?;
+        if answer.is_refusal() {
+            self.refusals.note(&answer.path, other.number, Instant::now());
+        } else {
+            self.allowed(&answer);
+        }
+        Ok(answer)
+    }
+
+    /// An outage says nothing of what is allowed.
+    fn allowed(&self, answer: &Answer) {
+        if (200..300).contains(&answer.status) || answer.is_nothing() {
+            self.refusals.forget(&answer.path);
         }
     }
 

@@ -21,7 +21,7 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 /// A refusal holds twice as long each time, up to this, unless the file behind it changes: Vault locks out whoever is refused too often.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
 /// A token older than this that is good, but refused a path, is replaced once: a role may have got another policy since its log-in.
-const POLICIES_HOLD: Duration = Duration::from_secs(300);
+pub(super) const POLICIES_HOLD: Duration = Duration::from_secs(300);
 /// The longest file of a token, a secret id or a JWT, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -157,8 +157,9 @@ impl Vault {
         self.newer_than(seen).await
     }
 
-    /// After a 403: a session to try again with, or `None` where the token is known to be good, so that the refusal is the policy's.
-    pub(super) async fn other_than(&self, session: &Arc<Session>) -> Result<Option<Arc<Session>>, VaultError> {
+    /// After a 403 for a path: a session to try again with, or `None` where the token is known to be good, so that the refusal is the
+    /// policy's.
+    pub(super) async fn other_than(&self, session: &Arc<Session>, path: &str) -> Result<Option<Arc<Session>>, VaultError> {
         if let Some(now) = self.current.load_full().filter(|now| now.number != session.number && !now.is_over()) {
             return Ok(Some(now));
         }
@@ -169,7 +170,9 @@ impl Vault {
         let old = match &self.way {
             Way::Given(_) => false,
             Way::File(path) => read_file(path, "a token").await.is_ok_and(|(digest, _)| Some(digest) != session.digest),
-            Way::AppRole { .. } | Way::Jwt { .. } => session.born.elapsed() >= POLICIES_HOLD,
+            Way::AppRole { .. } | Way::Jwt { .. } => {
+                self.refusals.note(path, session.number, Instant::now()) && session.born.elapsed() >= self.policies_hold
+            }
         };
         // A log-in that fails changes nothing about a good token.
         Ok(if old { self.newer_than(session.number).await.ok() } else { None })
@@ -338,34 +341,5 @@ fn is_good(lookup: &Answer) -> Result<bool, VaultError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_hold_longer_and_longer_unless_the_file_changes() {
-        let failed = |kind, times, ago| {
-            let error = VaultError::new(kind, "");
-            Failed {
-                at: Instant::now().checked_sub(Duration::from_millis(ago)).expect("the machine is up longer"),
-                error,
-                times,
-                file: Some([1; 32]),
-            }
-        };
-        let (refused, outage) = (VaultErrorKind::LoginRefused, VaultErrorKind::Unreachable);
-        assert!(failed(refused, 1, 500).holds(Some([1; 32])) && !failed(refused, 1, 1500).holds(Some([1; 32])));
-        assert!(failed(refused, 3, 3500).holds(Some([1; 32])) && !failed(refused, 3, 4500).holds(Some([1; 32])));
-        assert!(!failed(refused, 3, 0).holds(Some([2; 32])) && !failed(refused, 3, 0).holds(None));
-        assert!(!failed(refused, 90, 60_500).holds(Some([1; 32])));
-        assert!(failed(outage, 9, 500).holds(None) && !failed(outage, 9, 1500).holds(Some([1; 32])));
-    }
-
-    #[test]
-    fn what_is_due_comes_before_two_thirds() {
-        let life = Duration::from_secs(60);
-        for _ in 0..100 {
-            let wait = due_after(life) - Instant::now();
-            assert!(wait > life.mul_f64(0.49) && wait <= life.mul_f64(0.66), "{wait:?}");
-        }
-    }
-}
+#[path = "login_tests.rs"]
+mod tests;

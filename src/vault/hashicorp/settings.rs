@@ -23,6 +23,8 @@ pub struct VaultSettings {
     pub skip_verify: bool,
     /// How to come to a token.
     pub login: Login,
+    /// What else is to be warned about: variables that are set and not heeded.
+    pub also_warn: Vec<String>,
 }
 
 /// How to come to a token.
@@ -101,7 +103,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 impl VaultSettings {
     /// What is to be said at every start and by `doctor`: a way to Vault on which others may read or pose.
     pub(super) fn warnings(&self, address: &Address) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out = self.also_warn.clone();
         if !address.https && !address.loopback {
             out.push(format!(
                 "Vault is asked over plain http at {}: the token and every secret can be read on the way; give its https:// address",
@@ -124,7 +126,7 @@ mod tests {
 
     fn settings(address: &str, skip_verify: bool) -> VaultSettings {
         let login = Login::Token(Secret::from_opened(b"hvs.test"));
-        VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify, login }
+        VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify, login, also_warn: Vec::new() }
     }
 
     #[test]

@@ -94,4 +94,10 @@ mod tests {
             assert_eq!(ours(&format!("\"{escaped}\"")), Some(n.to_string()));
         }
     }
+
+    #[test]
+    fn no_answer_is_read_into_a_text_of_serde_json() {
+        let reader = include_str!("answers.rs");
+        assert!(!reader.contains("from_str::<String>") && reader.contains("unescaped("), "a secret must come through `unescaped`");
+    }
 }
