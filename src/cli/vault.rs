@@ -10,7 +10,7 @@ use super::context::{not_started, runtime};
 use super::error::CommandError;
 use crate::config::VaultConfig;
 use crate::credential::{Secret, VaultReference};
-use crate::server::{ReloadError, Remote, StartError, vault_client};
+use crate::server::{Asker, ReloadError, Remote, StartError, vault_client};
 use crate::vault::hashicorp::{MountKind, Reading, Vault, VaultError, VaultErrorKind};
 
 /// How long the good-bye may take: Vault ends tokens and leases by itself, later.
@@ -33,7 +33,7 @@ pub(crate) fn discovers(config: &VaultConfig) -> bool {
 impl There {
     /// Sets it up by `[vault]` and the environment; asks nothing yet.
     pub(crate) fn new(config: &VaultConfig, config_file: &Path) -> Result<Self, CommandError> {
-        let vault = vault_client(config).map_err(|e| told(config_file, e))?;
+        let vault = vault_client(config, Asker::Command).map_err(|e| told(config_file, e))?;
         Ok(Self { runtime: runtime()?, vault, config_file: config_file.to_owned(), leases: Mutex::default() })
     }
 

@@ -44,7 +44,7 @@ pub use remote::{Remote, vault_client};
 pub use settings::{dialer, egress};
 pub use signing::SigningKeys;
 pub use state::State;
-pub use vault_settings::{speaks_of_vault, vault_settings};
+pub use vault_settings::{Asker, is_for_the_proxy_alone, speaks_of_vault, vault_settings};
 
 /// Idle connections are looked over so often.
 const SWEEP: Duration = Duration::from_secs(5);

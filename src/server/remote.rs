@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::discovered::{self, DiscoverRules, Discovered, Found};
 use super::error::{ReloadError, failed};
-use super::vault_settings::{freshness, vault_settings};
+use super::vault_settings::{Asker, freshness, vault_settings};
 use crate::config::VaultConfig;
 use crate::credential::CredentialId;
 use crate::policy::AgentEntry;
@@ -36,8 +36,8 @@ pub struct Remote {
 ///
 /// # Errors
 /// [`ReloadError`] where the settings cannot be used, with the key that names a file which cannot.
-pub fn vault_client(config: &VaultConfig) -> Result<Arc<Vault>, ReloadError> {
-    Vault::new(vault_settings(config)?).map_err(|e| {
+pub fn vault_client(config: &VaultConfig, asker: Asker) -> Result<Arc<Vault>, ReloadError> {
+    Vault::new(vault_settings(config, asker)?).map_err(|e| {
         let names = |file: &Path| e.detail.contains(&*file.to_string_lossy());
         let key = match (&config.ca_file, &config.client_cert) {
             (Some(file), _) if names(file) => "vault.ca_file",
@@ -66,7 +66,7 @@ impl Remote {
     /// # Errors
     /// [`ReloadError`] where the settings cannot be used.
     pub fn new(config: &VaultConfig, runtime: &Handle) -> Result<Arc<Self>, ReloadError> {
-        let vault = vault_client(config)?;
+        let vault = vault_client(config, Asker::Proxy)?;
         vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
         Ok(Self::with(vault, config, runtime))
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::error::ReloadError;
-use super::vault_settings::vault_settings;
+use super::vault_settings::{Asker, vault_settings};
 use crate::config::Config;
 use crate::credential::Secret;
 use crate::envelope::{SealedBy, UnlockKey};
@@ -108,7 +108,7 @@ pub async fn make(config: &Config, key: &TransitKey) -> Result<UnlockKey, Transi
 }
 
 fn vault(config: &Config) -> Result<Arc<Vault>, TransitError> {
-    Vault::new(vault_settings(&config.vault)?).map_err(TransitError::settings)
+    Vault::new(vault_settings(&config.vault, Asker::Command)?).map_err(TransitError::settings)
 }
 
 /// The key and what it wrapped. Who writes the store's file chooses the name, so it is looked at before it becomes a path.

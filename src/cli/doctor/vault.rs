@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::{Config, VaultAuth, VaultConfig};
 use crate::credential::Source;
 use crate::home::Home;
-use crate::server::{Picture, Remote, SigningKeys, shared_ca, signs_ca, speaks_of_vault};
+use crate::server::{Picture, Remote, SigningKeys, is_for_the_proxy_alone, shared_ca, signs_ca, speaks_of_vault};
 use crate::telemetry::audit_log::verify;
 use crate::vault::hashicorp::{MountKind, TokenInfo, VaultError, VaultErrorKind};
 use crate::vault::local::StoreState;
@@ -53,6 +53,11 @@ fn wrong(e: &VaultError, found: &mut Findings) {
 
 /// The way there; `None` where nothing further can be asked.
 fn reach(rest: &Rest<'_>, found: &mut Findings) -> Option<There> {
+    if is_for_the_proxy_alone(&rest.config.vault) {
+        let message = "not looked into: `wrapped` opens once, and that is left to the proxy of `serve` or `run`".to_owned();
+        found.note(CHECK, message, "set VAULT_TOKEN for this command, to have Vault looked into with it");
+        return None;
+    }
     let there = There::new(&rest.config.vault, rest.file).map_err(|e| found.error(CHECK, &e)).ok()?;
     there.vault().warnings().into_iter().for_each(|w| found.add(CHECK, Level::Warning, w, None));
     let at = there.vault().address();

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
+use super::unescape::unescaped;
 use crate::credential::Secret;
 
 /// The fields of a secret, by name. It has no `Debug`.
@@ -160,10 +161,7 @@ impl Fields {
         let secret = |raw: &RawValue| {
             let text = raw.get();
             match text.as_bytes().first()? {
-                b'"' => {
-                    let plain = Zeroizing::new(serde_json::from_str::<String>(text).ok()?);
-                    Some(Secret::from_opened(plain.as_bytes()))
-                }
+                b'"' => Some(Secret::from_opened(unescaped(raw)?.as_bytes())),
                 b't' | b'f' | b'-' | b'0'..=b'9' => Some(Secret::from_opened(text.as_bytes())),
                 _ => None,
             }
@@ -189,14 +187,14 @@ struct Frame<'a> {
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, VaultError> {
     // serde's own message may quote the body, so it is left out.
-    serde_json::from_slice(body).map_err(|_| VaultError::bad_answer(what))
+    serde_json::from_slice(body).map_err(|_| VaultError::not_vaults(what))
 }
 
 /// The `data` of an answer.
 fn data<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, VaultError> {
     let frame = parse::<Frame<'a>>(body, what)?;
-    let raw = frame.data.ok_or_else(|| VaultError::bad_answer(what))?;
-    serde_json::from_str(raw.get()).map_err(|_| VaultError::bad_answer(what))
+    let raw = frame.data.ok_or_else(|| VaultError::not_vaults(what))?;
+    serde_json::from_str(raw.get()).map_err(|_| VaultError::not_vaults(what))
 }
 
 /// Nothing where Vault means "without an end".
@@ -221,6 +219,9 @@ pub(super) fn kv2(body: &[u8], what: &str) -> Result<Option<Reading>, VaultError
     }
     let found = data::<Data<'_>>(body, what)?;
     let (version, created) = found.metadata.map_or((None, None), |m| (Some(m.version), m.created_time));
+    if found.data.is_none() && version.is_none() {
+        return Err(VaultError::not_vaults(what));
+    }
     Ok(found.data.map(|map| Reading { fields: Fields::of(map), version, created, lease: None }))
 }
 
@@ -244,11 +245,9 @@ pub(super) fn lease(body: &[u8]) -> Result<Lease, VaultError> {
 pub(super) fn metadata(body: &[u8], what: &str, now: jiff::Timestamp) -> Result<Metadata, VaultError> {
     #[derive(Deserialize)]
     struct Data {
-        #[serde(default)]
         current_version: u64,
         #[serde(default)]
         custom_metadata: Option<BTreeMap<String, String>>,
-        #[serde(default)]
         versions: BTreeMap<String, Version>,
     }
     #[derive(Deserialize)]
@@ -272,7 +271,6 @@ pub(super) fn metadata(body: &[u8], what: &str, now: jiff::Timestamp) -> Result<
 pub(super) fn keys(body: &[u8], what: &str) -> Result<Vec<String>, VaultError> {
     #[derive(Deserialize)]
     struct Data {
-        #[serde(default)]
         keys: Vec<String>,
     }
     Ok(data::<Data>(body, what)?.keys)
@@ -342,9 +340,9 @@ pub(super) fn grant(body: &[u8], what: &str) -> Result<Grant, VaultError> {
         policies: Option<Vec<String>>,
     }
     let frame = parse::<Frame<'_>>(body, what)?;
-    let raw = frame.auth.ok_or_else(|| VaultError::bad_answer(what))?;
-    let auth = serde_json::from_str::<Auth<'_>>(raw.get()).map_err(|_| VaultError::bad_answer(what))?;
-    let token = Zeroizing::new(serde_json::from_str::<String>(auth.client_token.get()).map_err(|_| VaultError::bad_answer(what))?);
+    let raw = frame.auth.ok_or_else(|| VaultError::not_vaults(what))?;
+    let auth = serde_json::from_str::<Auth<'_>>(raw.get()).map_err(|_| VaultError::not_vaults(what))?;
+    let token = unescaped(auth.client_token).ok_or_else(|| VaultError::not_vaults(what))?;
     let token = Arc::new(Secret::from_opened(token.as_bytes()));
     Ok(Grant { token, ttl: seconds(auth.lease_duration), renewable: auth.renewable, policies: auth.policies.unwrap_or_default() })
 }
@@ -352,22 +350,21 @@ pub(super) fn grant(body: &[u8], what: &str) -> Result<Grant, VaultError> {
 /// One text field of an answer's data, where it is no secret: `creation_path`, `ciphertext`.
 pub(super) fn text(body: &[u8], name: &str, what: &str) -> Result<String, VaultError> {
     let map = data::<BTreeMap<String, &RawValue>>(body, what)?;
-    let raw = map.get(name).ok_or_else(|| VaultError::bad_answer(what))?;
-    serde_json::from_str(raw.get()).map_err(|_| VaultError::bad_answer(what))
+    let raw = map.get(name).ok_or_else(|| VaultError::not_vaults(what))?;
+    serde_json::from_str(raw.get()).map_err(|_| VaultError::not_vaults(what))
 }
 
 /// One text field in base64 that is a secret: transit's `plaintext`.
 pub(super) fn base64_secret(body: &[u8], name: &str, what: &str) -> Result<Secret, VaultError> {
     let map = data::<BTreeMap<String, &RawValue>>(body, what)?;
-    let raw = map.get(name).ok_or_else(|| VaultError::bad_answer(what))?;
-    let text = Zeroizing::new(serde_json::from_str::<String>(raw.get()).map_err(|_| VaultError::bad_answer(what))?);
-    let plain = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| VaultError::bad_answer(what))?);
+    let text = map.get(name).and_then(|raw| unescaped(raw)).ok_or_else(|| VaultError::not_vaults(what))?;
+    let plain = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| VaultError::not_vaults(what))?);
     Ok(Secret::from_opened(&plain))
 }
 
 /// One text field that is a secret: a secret id.
 pub(super) fn secret(body: &[u8], name: &str, what: &str) -> Result<Secret, VaultError> {
-    data::<BTreeMap<String, &RawValue>>(body, what).map(Fields::of)?.take(name).ok_or_else(|| VaultError::bad_answer(what))
+    data::<BTreeMap<String, &RawValue>>(body, what).map(Fields::of)?.take(name).ok_or_else(|| VaultError::not_vaults(what))
 }
 
 /// `sign-intermediate`.

@@ -1,17 +1,20 @@
 //! [`Vault`]: what may be asked, with a good token under each call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::answer::Answer;
 use super::answers::{self, Health, Lease, Metadata, Mount, MountKind, Reading, TokenInfo};
-use super::error::{self, VaultError, VaultErrorKind};
-use super::login::{Gate, Session, Way};
+use super::error::{VaultError, VaultErrorKind};
+use super::login::{Gate, POLICIES_HOLD, Session, Way};
+use super::mounts::{below, entry, needs_kv2};
+use super::refusals::Refusals;
 use super::settings::{Address, VaultSettings};
-use super::{Call, Wire};
+use super::{Wire, call::Call};
 use crate::credential::Secret;
 
 /// A Vault, and the token with which it is asked. It has no `Debug`.
@@ -28,7 +31,9 @@ pub struct Vault {
     pub(super) closed: AtomicBool,
     pub(super) counters: Counters,
     /// The mounts met so far. There are few.
-    mounts: Mutex<Vec<Mount>>,
+    pub(super) mounts: Mutex<Vec<Mount>>,
+    pub(super) refusals: Refusals,
+    pub(super) policies_hold: Duration,
     pub(super) this: Weak<Self>,
 }
 
@@ -72,22 +77,6 @@ pub(super) fn valid_path(path: &str) -> Result<&str, VaultError> {
     Ok(trimmed)
 }
 
-/// What is below the mount; empty for the mount itself.
-fn below<'a>(mount: &Mount, path: &'a str) -> &'a str {
-    path.strip_prefix(mount.path.as_str()).unwrap_or("")
-}
-
-impl Mount {
-    fn holds(&self, path: &str) -> bool {
-        path.starts_with(&self.path) || path == self.name()
-    }
-
-    /// Without the slash.
-    fn name(&self) -> &str {
-        self.path.trim_end_matches('/')
-    }
-}
-
 impl Vault {
     /// Reads the files that the settings name (the CA, the client's certificate) and sets the client up. Nothing is asked of Vault
     /// yet: the first call logs in.
@@ -95,6 +84,11 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] of kind `Settings`.
     pub fn new(settings: VaultSettings) -> Result<Arc<Self>, VaultError> {
+        Self::with(settings, POLICIES_HOLD)
+    }
+
+    /// The same, where a token that is older than this is replaced at a refusal.
+    pub(super) fn with(settings: VaultSettings, policies_hold: Duration) -> Result<Arc<Self>, VaultError> {
         let address = Address::parse(&settings.address)?;
         let warnings = settings.warnings(&address);
         let wire = Wire::new(&settings, &address)?;
@@ -111,6 +105,8 @@ impl Vault {
             closed: AtomicBool::new(false),
             counters: Counters::default(),
             mounts: Mutex::default(),
+            refusals: Refusals::default(),
+            policies_hold,
             this: this.clone(),
         }))
     }
@@ -121,7 +117,8 @@ impl Vault {
         &self.at
     }
 
-    /// What is to be said at every start and by `doctor`: plain http off loopback, a certificate that is not verified.
+    /// What is to be said at every start and by `doctor`: plain http off loopback, a certificate that is not verified,
+    /// variables that are not heeded.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.clone()
@@ -144,7 +141,7 @@ impl Vault {
 
     /// One call on the wire, counted.
     pub(super) async fn send(&self, call: &Call<'_>, token: Option<&Secret>) -> Result<Answer, VaultError> {
-        if matches!(call, Call::Read { .. } | Call::List { .. } | Call::Kv2Read { .. } | Call::Kv2Metadata { .. } | Call::Kv2List { .. }) {
+        if call.is_read() {
             Counters::add(&self.counters.reads);
         }
         let answer = self.wire.send(call, token).await;
@@ -159,44 +156,25 @@ impl Vault {
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer, VaultError> {
         let session = self.present().await?;
         let answer = self.send(call, Some(&session.token)).await?;
-        if answer.status != 403 {
+        if !answer.is_refusal() {
+            self.allowed(&answer);
             return Ok(answer);
         }
-        match self.other_than(&session).await? {
-            Some(other) => self.send(call, Some(&other.token)).await,
-            None => Ok(answer),
+        let Some(other) = self.other_than(&session, &answer.path).await? else { return Ok(answer) };
+        let answer = self.send(call, Some(&other.token)).await?;
+        if answer.is_refusal() {
+            self.refusals.note(&answer.path, other.number, Instant::now());
+        } else {
+            self.allowed(&answer);
         }
+        Ok(answer)
     }
 
-    /// Which engine is mounted above a path: `GET sys/internal/ui/mounts/PATH`, remembered.
-    ///
-    /// # Errors
-    /// [`VaultError`]. Vault says 403 both where nothing is mounted and where the token has no right below the mount; a read tells which.
-    pub async fn mount_of(&self, path: &str) -> Result<Mount, VaultError> {
-        let path = valid_path(path)?;
-        if let Some(mount) = self.mounts().iter().find(|m| m.holds(path)) {
-            return Ok(mount.clone());
+    /// An outage says nothing of what is allowed.
+    fn allowed(&self, answer: &Answer) {
+        if (200..300).contains(&answer.status) || answer.is_nothing() {
+            self.refusals.forget(&answer.path);
         }
-        let answer = self.ask(&Call::MountOf { path }).await?;
-        if answer.status == 403 {
-            let probe = self.ask(&Call::Read { path }).await?;
-            return Err(if probe.status == 404 && probe.failure().kind == VaultErrorKind::NoMount { probe.failure() } else { hidden(path) });
-        }
-        let mount = answers::mount(&answer.ok()?.body, path)?;
-        let mut mounts = self.mounts();
-        mounts.retain(|m| m.path != mount.path);
-        mounts.push(mount.clone());
-        Ok(mount)
-    }
-
-    fn mounts(&self) -> std::sync::MutexGuard<'_, Vec<Mount>> {
-        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A 404 may mean that the mount is another one now: it is asked for anew next time.
-    fn nothing(&self, mount: &Mount, answer: &Answer) -> VaultError {
-        self.mounts().retain(|m| m.path != mount.path);
-        answer.failure()
     }
 
     /// Reads a secret. KV version 2: `GET MOUNT/data/REST`, `version` pins one. Any other engine: `GET PATH`; the answer may have a lease.
@@ -205,24 +183,30 @@ impl Vault {
     /// [`VaultError`]: `NotFound`, `Deleted`, `Denied`, `NoMount`, or an outage.
     pub async fn read(&self, path: &str, version: Option<u64>) -> Result<Reading, VaultError> {
         let path = valid_path(path)?;
-        let mount = self.mount_of(path).await?;
+        let (mount, known) = self.mounted(path).await?;
+        let read = self.read_in(&mount, path, version).await;
+        match self.moved((&mount, known), path, &read).await? {
+            Some(now) => self.read_in(&now, path, version).await,
+            None => read,
+        }
+    }
+
+    async fn read_in(&self, mount: &Mount, path: &str, version: Option<u64>) -> Result<Reading, VaultError> {
         if mount.kind != MountKind::KvV2 {
             if version.is_some() {
                 return Err(VaultError::settings(format!("{path} has no versions: {} is not a key/value engine of version 2", mount.path)));
             }
-            let answer = self.ask(&Call::Read { path }).await?;
-            return if answer.status == 404 { Err(self.nothing(&mount, &answer)) } else { answers::plain(&answer.ok()?.body, path) };
+            return answers::plain(&self.ask(&Call::read(path)).await?.ok()?.body, path);
         }
-        let rest = entry(&mount, path)?;
-        let answer = self.ask(&Call::Kv2Read { mount: mount.name(), path: rest, version }).await?;
-        if answer.status != 404 {
+        let answer = self.ask(&Call::Kv2Read { mount: mount.name(), path: entry(mount, path)?, version }).await?;
+        if !answer.is_nothing() {
             return answers::kv2(&answer.ok()?.body, path)?.ok_or_else(|| deleted(path, None));
         }
         // The body tells a deleted version, which has its metadata, from nothing.
         if let Ok(None) = answers::kv2(&answer.body, path) {
             return Err(deleted(path, version));
         }
-        let error = self.nothing(&mount, &answer);
+        let error = answer.failure();
         Err(match version {
             Some(n) if error.kind == VaultErrorKind::NotFound => VaultError { detail: format!("{}, or no version {n} of it", error.detail), ..error },
             _ => error,
@@ -235,9 +219,18 @@ impl Vault {
     /// [`VaultError`], of kind `Settings` where the engine is another one.
     pub async fn metadata(&self, path: &str) -> Result<Metadata, VaultError> {
         let path = valid_path(path)?;
-        let mount = self.kv2(path).await?;
-        let answer = self.ask(&Call::Kv2Metadata { mount: mount.name(), path: entry(&mount, path)? }).await?;
-        if answer.status == 404 { Err(self.nothing(&mount, &answer)) } else { answers::metadata(&answer.ok()?.body, path, crate::clock::now()) }
+        let (mount, known) = self.mounted(path).await?;
+        let read = self.metadata_in(&mount, path).await;
+        match self.moved((&mount, known), path, &read).await? {
+            Some(now) => self.metadata_in(&now, path).await,
+            None => read,
+        }
+    }
+
+    async fn metadata_in(&self, mount: &Mount, path: &str) -> Result<Metadata, VaultError> {
+        needs_kv2(mount, path)?;
+        let answer = self.ask(&Call::Kv2Metadata { mount: mount.name(), path: entry(mount, path)? }).await?;
+        answers::metadata(&answer.ok()?.body, path, crate::clock::now())
     }
 
     /// The names directly below a folder; those of sub-folders end in a slash. An empty folder is an empty list.
@@ -246,15 +239,23 @@ impl Vault {
     /// [`VaultError`].
     pub async fn list(&self, path: &str) -> Result<Vec<String>, VaultError> {
         let path = valid_path(path)?;
-        let mount = self.mount_of(path).await?;
-        let answer = match mount.kind {
-            MountKind::KvV2 => self.ask(&Call::Kv2List { mount: mount.name(), path: below(&mount, path) }).await?,
-            _ => self.ask(&Call::List { path }).await?,
+        let (mount, known) = self.mounted(path).await?;
+        let listed = self.list_in(&mount, path).await;
+        let listed = match self.moved((&mount, known), path, &listed).await? {
+            Some(now) => self.list_in(&now, path).await,
+            None => listed,
         };
-        if answer.status == 404 {
-            let error = self.nothing(&mount, &answer);
-            return if error.kind == VaultErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) };
+        match listed {
+            Err(e) if e.kind == VaultErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
         }
+    }
+
+    async fn list_in(&self, mount: &Mount, path: &str) -> Result<Vec<String>, VaultError> {
+        let answer = match mount.kind {
+            MountKind::KvV2 => self.ask(&Call::Kv2List { mount: mount.name(), path: below(mount, path) }).await?,
+            _ => self.ask(&Call::list(path)).await?,
+        };
         answers::keys(&answer.ok()?.body, path)
     }
 
@@ -265,13 +266,14 @@ impl Vault {
     /// [`VaultError`], of kind `Settings` where the engine is another one or a value is not UTF-8.
     pub async fn create(&self, path: &str, fields: &[(&str, &Secret)]) -> Result<bool, VaultError> {
         let path = valid_path(path)?;
-        let mount = self.kv2(path).await?;
-        let answer = self.ask(&Call::Kv2Create { mount: mount.name(), path: entry(&mount, path)?, fields }).await?;
+        let mount = self.mount_of(path).await?;
+        needs_kv2(&mount, path)?;
+        let answer = self.ask(&Call::kv2_create(mount.name(), entry(&mount, path)?, fields)?).await?;
         if answer.status == 400 && answer.said.contains("check-and-set") {
             return Ok(false);
         }
-        let refused = answer.status == 403;
-        let made = answer.ok().map(|_| true);
+        let refused = answer.is_refusal();
+        let made = answer.ok().and_then(|a| if a.is_vaults() { Ok(true) } else { Err(VaultError::not_vaults(a.path)) });
         // To a token that may `create` and not `update`, writing what is there is a 403.
         if refused && matches!(self.read(path, None).await.map_err(|e| e.kind), Ok(_) | Err(VaultErrorKind::Deleted)) {
             return Ok(false);
@@ -279,23 +281,12 @@ impl Vault {
         made
     }
 
-    async fn kv2(&self, path: &str) -> Result<Mount, VaultError> {
-        let mount = self.mount_of(path).await?;
-        if mount.kind == MountKind::KvV2 {
-            return Ok(mount);
-        }
-        Err(VaultError::settings(format!(
-            "{path} must be in a key/value engine of version 2, and {} is not: `vault kv enable-versioning`",
-            mount.path
-        )))
-    }
-
     /// Renews a lease: `POST sys/leases/renew`.
     ///
     /// # Errors
     /// [`VaultError`], of kind `BadAnswer` where the lease is over or cannot be renewed.
     pub async fn renew_lease(&self, lease_id: &str) -> Result<Lease, VaultError> {
-        answers::lease(&self.ask(&Call::RenewLease { id: lease_id }).await?.ok()?.body)
+        answers::lease(&self.ask(&Call::renew_lease(lease_id)?).await?.ok()?.body)
     }
 
     /// Revokes a lease: `POST sys/leases/revoke`.
@@ -303,7 +294,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError`].
     pub async fn revoke_lease(&self, lease_id: &str) -> Result<(), VaultError> {
-        self.ask(&Call::RevokeLease { id: lease_id }).await?.ok().map(drop)
+        self.ask(&Call::revoke_lease(lease_id)?).await?.ok().map(drop)
     }
 
     /// How Vault is: `GET sys/health`. It takes no token, and a sealed Vault answers too.
@@ -321,20 +312,6 @@ impl Vault {
     pub async fn token_info(&self) -> Result<TokenInfo, VaultError> {
         answers::token_info(&self.ask(&Call::LookupSelf).await?.ok()?.body)
     }
-}
-
-/// The part of the path below the mount, where there is one.
-fn entry<'a>(mount: &Mount, path: &'a str) -> Result<&'a str, VaultError> {
-    let rest = below(mount, path);
-    if rest.is_empty() { Err(VaultError::settings(format!("{path} is where an engine of Vault is mounted; name an entry in it"))) } else { Ok(rest) }
-}
-
-/// A mount that Vault does not show. The line is that of KV version 2 mounted at the path's first part, as it mostly is.
-fn hidden(path: &str) -> VaultError {
-    let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
-    let guess = if rest.is_empty() { format!("{mount}/*") } else { format!("{mount}/data/{rest}") };
-    let error = error::denied("read", &guess);
-    VaultError { detail: format!("{}; or nothing is mounted at {mount}/ (`vault secrets list`)", error.detail), ..error }
 }
 
 fn deleted(path: &str, version: Option<u64>) -> VaultError {
@@ -357,21 +334,5 @@ mod tests {
         for bad in ["", "/", "/secret/a", "secret//a", "secret/../sys/seal", "secret/./a", "secret/a\n"] {
             assert!(valid_path(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_mount_holds_what_is_below_it() {
-        let mount = Mount { path: "team/kv/".into(), kind: MountKind::KvV2 };
-        assert!(mount.holds("team/kv/a/b") && mount.holds("team/kv") && !mount.holds("team/kvx/a"));
-        assert_eq!((below(&mount, "team/kv/a/b"), below(&mount, "team/kv")), ("a/b", ""));
-        assert!(entry(&mount, "team/kv").is_err());
-    }
-
-    #[test]
-    fn a_hidden_mount_is_told_both_ways() {
-        let error = hidden("secret/openrouter");
-        assert_eq!(error.kind, VaultErrorKind::Denied);
-        assert!(error.detail.contains("path \"secret/data/openrouter\" { capabilities = [\"read\"] }"), "{error}");
-        assert!(error.detail.contains("`vault secrets list`"), "{error}");
     }
 }

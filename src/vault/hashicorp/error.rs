@@ -13,7 +13,8 @@ pub enum VaultErrorKind {
     Timeout,
     /// Vault is sealed, or was never initialised (503).
     Sealed,
-    /// Vault answers, but cannot serve now: 429, 472, 473, any other 5xx.
+    /// Vault answers, but cannot serve now (429, 472, 473, any other 5xx), or what answers is no Vault: a page of what stands before
+    /// it, a redirect that is not followed, a good status with something else than Vault's JSON.
     Unavailable,
     /// 403 with a token that is known to be good: the policy does not allow it.
     Denied,
@@ -25,7 +26,7 @@ pub enum VaultErrorKind {
     Deleted,
     /// No engine is mounted where the path points.
     NoMount,
-    /// An answer that cannot be understood, or that says the request was wrong.
+    /// Vault says that the request was wrong.
     BadAnswer,
     /// The settings cannot be used, or the call does not fit the engine.
     Settings,
@@ -80,9 +81,9 @@ impl VaultError {
         Self::new(VaultErrorKind::Settings, detail)
     }
 
-    /// An answer that cannot be understood. `what` was asked for.
-    pub(super) fn bad_answer(what: impl Display) -> Self {
-        Self::new(VaultErrorKind::BadAnswer, format!("Vault's answer to {what} cannot be understood: is the address that of a Vault?"))
+    /// An answer that cannot be understood: an outage, for it may well be a stranger's. `what` was asked for.
+    pub(super) fn not_vaults(what: impl Display) -> Self {
+        Self::new(VaultErrorKind::Unavailable, format!("Vault's answer to {what} cannot be understood: is the address that of a Vault?"))
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::Call;
 use super::answer::Answer;
 use super::answers::{self, Grant};
+use super::call::Call;
 use super::client::{Counters, Vault};
 use super::error::{VaultError, VaultErrorKind, policy_line};
 use super::settings::Login;
@@ -21,7 +21,7 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 /// A refusal holds twice as long each time, up to this, unless the file behind it changes: Vault locks out whoever is refused too often.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
 /// A token older than this that is good, but refused a path, is replaced once: a role may have got another policy since its log-in.
-const POLICIES_HOLD: Duration = Duration::from_secs(300);
+pub(super) const POLICIES_HOLD: Duration = Duration::from_secs(300);
 /// The longest file of a token, a secret id or a JWT, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -157,8 +157,9 @@ impl Vault {
         self.newer_than(seen).await
     }
 
-    /// After a 403: a session to try again with, or `None` where the token is known to be good, so that the refusal is the policy's.
-    pub(super) async fn other_than(&self, session: &Arc<Session>) -> Result<Option<Arc<Session>>, VaultError> {
+    /// After a 403 for a path: a session to try again with, or `None` where the token is known to be good, so that the refusal is the
+    /// policy's.
+    pub(super) async fn other_than(&self, session: &Arc<Session>, path: &str) -> Result<Option<Arc<Session>>, VaultError> {
         if let Some(now) = self.current.load_full().filter(|now| now.number != session.number && !now.is_over()) {
             return Ok(Some(now));
         }
@@ -169,7 +170,9 @@ impl Vault {
         let old = match &self.way {
             Way::Given(_) => false,
             Way::File(path) => read_file(path, "a token").await.is_ok_and(|(digest, _)| Some(digest) != session.digest),
-            Way::AppRole { .. } | Way::Jwt { .. } => session.born.elapsed() >= POLICIES_HOLD,
+            Way::AppRole { .. } | Way::Jwt { .. } => {
+                self.refusals.note(path, session.number, Instant::now()) && session.born.elapsed() >= self.policies_hold
+            }
         };
         // A log-in that fails changes nothing about a good token.
         Ok(if old { self.newer_than(session.number).await.ok() } else { None })
@@ -178,7 +181,6 @@ impl Vault {
     /// A token with a number above `seen`. Whoever waits here waits for the one log-in that is under way. It goes on when its caller is
     /// dropped, or the one secret id of a wrapping token could be lost.
     pub(super) async fn newer_than(&self, seen: u64) -> Result<Arc<Session>, VaultError> {
-        let closing = || VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end");
         let Some(this) = self.this.upgrade() else { return Err(closing()) };
         let work = tokio::spawn(async move { this.log_in(seen).await });
         work.await.unwrap_or_else(|_| Err(closing()))
@@ -190,7 +192,7 @@ impl Vault {
             return Ok(session);
         }
         if self.closed.load(Ordering::Acquire) {
-            return Err(VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end"));
+            return Err(closing());
         }
         let file = match self.way.file() {
             Some(path) => read_file(path, "it").await.ok().map(|(digest, _)| digest),
@@ -200,7 +202,17 @@ impl Vault {
             return Err(failed.error.clone());
         }
         match self.obtain(&mut gate).await {
-            Ok((grant, digest)) => Ok(self.install(&mut gate, grant, digest)),
+            Ok((grant, digest)) => {
+                let session = self.install(&mut gate, grant, digest);
+                if !self.closed.load(Ordering::Acquire) || !self.way.is_own() {
+                    return Ok(session);
+                }
+                // It was closed meanwhile, and nobody else ends this token.
+                drop(gate);
+                self.current.store(None);
+                self.revoke(&session).await;
+                Err(closing())
+            }
             Err(error) => {
                 Counters::add(&self.counters.login_failures);
                 // Said once, not at each try.
@@ -265,11 +277,11 @@ impl Vault {
                         Some(&read)
                     }
                 };
-                self.logged_in(&Call::LoginAppRole { mount, role_id, secret_id }).await
+                self.logged_in(&Call::login_approle(mount, role_id, secret_id)?).await
             }
             Way::Jwt { mount, role, jwt_file } => {
                 let (_, jwt) = read_file(jwt_file, "the JWT").await?;
-                self.logged_in(&Call::LoginJwt { mount, role, jwt: &jwt }).await
+                self.logged_in(&Call::login_jwt(mount, role, &jwt)?).await
             }
         }
     }
@@ -298,7 +310,7 @@ impl Vault {
     async fn look_up(&self, token: Arc<Secret>) -> Result<Arc<Grant>, VaultError> {
         let answer = self.send(&Call::LookupSelf, Some(&token)).await?;
         let grant = |ttl, renewable, policies| Arc::new(Grant { token: Arc::clone(&token), ttl, renewable, policies });
-        if answer.status != 403 {
+        if !answer.is_refusal() {
             let info = answers::token_info(&answer.ok()?.body)?;
             return Ok(grant(info.ttl, info.renewable, info.policies));
         }
@@ -314,45 +326,20 @@ impl Vault {
     }
 }
 
+fn closing() -> VaultError {
+    VaultError::new(VaultErrorKind::Unavailable, "Vault is not asked any more: the program is about to end")
+}
+
 /// Whether the answer of `lookup-self` shows a good token. A refusal does too where it is the policy's: Vault says that in the words of
 /// an error list, and `permission denied` alone, or `invalid token`, of a token that it does not know.
 fn is_good(lookup: &Answer) -> Result<bool, VaultError> {
     match lookup.status {
         200..=299 => Ok(true),
-        403 => Ok(lookup.said.starts_with("1 error occurred")),
+        403 if lookup.is_vaults() => Ok(lookup.said.starts_with("1 error occurred")),
         _ => Err(lookup.failure()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_hold_longer_and_longer_unless_the_file_changes() {
-        let failed = |kind, times, ago| {
-            let error = VaultError::new(kind, "");
-            Failed {
-                at: Instant::now().checked_sub(Duration::from_millis(ago)).expect("the machine is up longer"),
-                error,
-                times,
-                file: Some([1; 32]),
-            }
-        };
-        let (refused, outage) = (VaultErrorKind::LoginRefused, VaultErrorKind::Unreachable);
-        assert!(failed(refused, 1, 500).holds(Some([1; 32])) && !failed(refused, 1, 1500).holds(Some([1; 32])));
-        assert!(failed(refused, 3, 3500).holds(Some([1; 32])) && !failed(refused, 3, 4500).holds(Some([1; 32])));
-        assert!(!failed(refused, 3, 0).holds(Some([2; 32])) && !failed(refused, 3, 0).holds(None));
-        assert!(!failed(refused, 90, 60_500).holds(Some([1; 32])));
-        assert!(failed(outage, 9, 500).holds(None) && !failed(outage, 9, 1500).holds(Some([1; 32])));
-    }
-
-    #[test]
-    fn what_is_due_comes_before_two_thirds() {
-        let life = Duration::from_secs(60);
-        for _ in 0..100 {
-            let wait = due_after(life) - Instant::now();
-            assert!(wait > life.mul_f64(0.49) && wait <= life.mul_f64(0.66), "{wait:?}");
-        }
-    }
-}
+#[path = "login_tests.rs"]
+mod tests;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::Call;
 use super::answer::Answer;
 use super::answers;
+use super::call::Call;
 use super::client::{Counters, Vault};
 use super::error::VaultError;
 use super::login::{Session, Way, due_after, read_file};
@@ -17,6 +17,10 @@ use super::login::{Session, Way, due_after, read_file};
 const TICK: Duration = Duration::from_secs(1);
 /// The longest wait after a failure: service is to be back soon after Vault is.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// What the end may take.
+const LAST: Duration = Duration::from_millis(1900);
+/// A token whose renewal was refused is tried again after half of what is left of it, but not before this.
+const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
 impl Vault {
     /// Keeps the token alive for as long as this `Vault` lives: renews it before two thirds of its life; where Vault caps or refuses that,
@@ -35,14 +39,26 @@ impl Vault {
     }
 
     /// Revokes the tokens that this process logged in for, and asks for no further one. `VAULT_TOKEN` and a file's token are left alone.
+    /// It takes two seconds at most: what Vault does not revoke by then ends at its time.
     pub async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         if !self.way.is_own() {
             return;
         }
-        let past = self.gate.lock().await.past.take();
-        for session in [self.current.swap(None), past].into_iter().flatten() {
-            self.revoke(&session).await;
+        let current = async {
+            if let Some(session) = self.current.swap(None) {
+                self.revoke(&session).await;
+            }
+        };
+        let past = async {
+            // A log-in that is under way has the gate. It revokes its token itself.
+            let past = self.gate.lock().await.past.take();
+            if let Some(session) = past {
+                self.revoke(&session).await;
+            }
+        };
+        if tokio::time::timeout(LAST, async { tokio::join!(current, past) }).await.is_err() {
+            tracing::debug!("Vault did not revoke the token in time");
         }
     }
 
@@ -105,13 +121,16 @@ impl Keeper {
             return vault.newer_than(session.number).await.map(drop);
         }
         let answer = vault.send(&Call::RenewSelf, Some(&session.token)).await?;
-        // OpenBao says 500 of a token at its maximum: "past the max TTL, cannot renew".
-        if matches!(answer.status, 400 | 403 | 404 | 500) {
+        let at_end = is_at_end(&answer);
+        if at_end || (matches!(answer.status, 400 | 403 | 404) && answer.is_vaults()) {
             if own {
                 return vault.newer_than(session.number).await.map(drop);
             }
             self.warn_once(vault, &session, session.ends);
-            vault.replace(&session, Session { due: None, ..copy(&session) }).await;
+            // A policy can be mended while the token lives; its maximum cannot.
+            let left = session.ends.filter(|_| !at_end).map(|end| end.saturating_duration_since(Instant::now()));
+            let due = left.map(|left| Instant::now() + REFUSED_WAIT.max(left / 2));
+            vault.replace(&session, Session { due, ..copy(&session) }).await;
             return Ok(());
         }
         let grant = answers::grant(&answer.ok()?.body, "auth/token/renew-self")?;
@@ -137,6 +156,13 @@ impl Keeper {
             tracing::warn!("{} ends in {left} s and cannot be renewed any further: give another one before", vault.way.name());
         }
     }
+}
+
+/// Whether Vault will never renew the token again. OpenBao says of one at its maximum 500 and `past the max TTL, cannot renew`. Any other
+/// 500 is a fault that passes: of the storage, of a failover.
+fn is_at_end(answer: &Answer) -> bool {
+    let says = |words: &str| answer.said.contains(words);
+    matches!(answer.status, 400 | 500) && (says("max TTL") || says("cannot renew") || says("cannot be renewed") || says("not renewable"))
 }
 
 /// The same token, for another state of its life.

@@ -23,6 +23,8 @@ pub struct VaultSettings {
     pub skip_verify: bool,
     /// How to come to a token.
     pub login: Login,
+    /// What else is to be warned about: variables that are set and not heeded.
+    pub also_warn: Vec<String>,
 }
 
 /// How to come to a token.
@@ -79,8 +81,7 @@ impl Address {
         if uri.query().is_some() || text.contains('#') {
             return Err(bad(&format!("has a part that begins with ? or #: {text:?}")));
         }
-        let bare = host.trim_matches(['[', ']']);
-        let loopback = bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|a| a.is_loopback());
+        let loopback = is_loopback(host);
         let authority = uri.authority().map_or_else(|| host.to_owned(), ToString::to_string);
         let prefix = uri.path().trim_end_matches('/');
         let scheme = if https { "https" } else { "http" };
@@ -93,10 +94,16 @@ impl Address {
     }
 }
 
+/// Whether a host of a URL is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|a| a.is_loopback())
+}
+
 impl VaultSettings {
     /// What is to be said at every start and by `doctor`: a way to Vault on which others may read or pose.
     pub(super) fn warnings(&self, address: &Address) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out = self.also_warn.clone();
         if !address.https && !address.loopback {
             out.push(format!(
                 "Vault is asked over plain http at {}: the token and every secret can be read on the way; give its https:// address",
@@ -119,7 +126,7 @@ mod tests {
 
     fn settings(address: &str, skip_verify: bool) -> VaultSettings {
         let login = Login::Token(Secret::from_opened(b"hvs.test"));
-        VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify, login }
+        VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify, login, also_warn: Vec::new() }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::answers;
+use super::answers::{self, SignedCa};
+use super::call::Call;
 use super::client::Vault;
 use super::error::VaultError;
-use super::{Call, answers::SignedCa};
 use crate::credential::Secret;
 
 /// A key of a transit engine.
@@ -45,7 +45,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]. Vault makes a missing key here where the policy allows `create`, and refuses otherwise.
     pub async fn transit_encrypt(&self, key: &TransitKey, plain: &Secret) -> Result<String, VaultError> {
-        let answer = self.ask(&Call::Encrypt { key, plain }).await?.ok()?;
+        let answer = self.ask(&Call::encrypt(key, plain)?).await?.ok()?;
         answers::text(&answer.body, "ciphertext", &answer.path)
     }
 
@@ -64,7 +64,7 @@ impl Vault {
     /// [`VaultError`].
     pub async fn sign_csr(&self, path: &str, csr_pem: &str, common_name: &str, ttl: std::time::Duration) -> Result<SignedCa, VaultError> {
         let path = super::client::valid_path(path)?;
-        let answer = self.ask(&Call::Sign { path, csr: csr_pem, common_name, ttl }).await?.ok()?;
+        let answer = self.ask(&Call::sign(path, csr_pem, common_name, ttl)).await?.ok()?;
         answers::signed(&answer.body, path)
     }
 }

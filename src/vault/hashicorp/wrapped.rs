@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::answers;
+use super::call::Call;
 use super::client::Vault;
 use super::error::{VaultError, VaultErrorKind};
 use super::login::{Gate, read_file};
-use super::{Call, answers};
 use crate::credential::Secret;
 
 impl Vault {
@@ -23,15 +24,15 @@ impl Vault {
             let secret_id = self.unwrap(mount, path, &wrapping).await?;
             gate.unwrapped = Some((digest, secret_id));
         }
-        gate.unwrapped.as_ref().map(|(_, secret_id)| secret_id).ok_or_else(|| VaultError::bad_answer("sys/wrapping/unwrap"))
+        gate.unwrapped.as_ref().map(|(_, secret_id)| secret_id).ok_or_else(|| VaultError::not_vaults("sys/wrapping/unwrap"))
     }
 
     async fn unwrap(&self, mount: &str, path: &Path, wrapping: &Secret) -> Result<Secret, VaultError> {
         let refused = |why: String| VaultError::new(VaultErrorKind::LoginRefused, format!("the wrapping token in {}: {why}", path.display()));
         let used =
             || refused("it was used before, or its time is over: put a new one there (`vault write -wrap-ttl=...`), and find out who used it".into());
-        let seen = self.send(&Call::WrappingLookup { token: wrapping }, None).await?;
-        if seen.status == 400 || seen.status == 403 {
+        let seen = self.send(&Call::wrapping_lookup(wrapping)?, None).await?;
+        if matches!(seen.status, 400 | 403) && seen.is_vaults() {
             return Err(used());
         }
         let made_by = answers::text(&seen.ok()?.body, "creation_path", "sys/wrapping/lookup")?;
@@ -41,7 +42,7 @@ impl Vault {
             )));
         }
         let answer = self.send(&Call::Unwrap, Some(wrapping)).await?;
-        if answer.status == 400 || answer.status == 403 {
+        if matches!(answer.status, 400 | 403) && answer.is_vaults() {
             return Err(used());
         }
         answers::secret(&answer.ok()?.body, "secret_id", "sys/wrapping/unwrap")

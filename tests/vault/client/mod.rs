@@ -1,11 +1,14 @@
 //! The client for Vault, against a real server.
 
 mod engines;
+mod faults;
 mod life;
 mod login;
 mod reading;
 mod refusals;
+mod strangers;
 mod transport;
+mod wrapped;
 
 use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
@@ -24,7 +27,7 @@ use crate::support::Bao;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(address: &str, login: Login) -> VaultSettings {
-    VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify: false, login }
+    VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify: false, login, also_warn: Vec::new() }
 }
 
 fn token(token: &str) -> Login {

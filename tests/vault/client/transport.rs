@@ -99,7 +99,7 @@ async fn a_name_that_is_none_is_unreachable() {
 async fn what_is_no_vault_is_told_so() {
     let html = Stub::start(|_| Stub::json("200 OK", "<html>hello hvs.secret</html>"));
     let vault = Vault::new(settings(&html.url(), token("hvs.secret"))).unwrap();
-    failed(vault.health().await, VaultErrorKind::BadAnswer, &["hvs.secret"]);
+    failed(vault.health().await, VaultErrorKind::Unavailable, &["hvs.secret"]);
     // A server that repeats what it was sent does not get it into an error.
     let echo = Stub::start(|_| Stub::json("400 Bad Request", &json!({ "errors": ["what is hvs.secret?"] }).to_string()));
     let vault = Vault::new(settings(&echo.url(), token("hvs.secret"))).unwrap();
@@ -132,13 +132,20 @@ async fn a_standby_names_the_active_node() {
     let elsewhere = format!("https://{}", trap.local_addr().unwrap());
     let crossing = Stub::start(move |_| format!("HTTP/1.1 307 T\r\nLocation: {elsewhere}/v1/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
     let client = Vault::new(settings(&crossing.url(), token("hvs.secret"))).unwrap();
-    let said = failed(client.read("secret/a", None).await, VaultErrorKind::BadAnswer, &["hvs.secret"]);
+    let said = failed(client.read("secret/a", None).await, VaultErrorKind::Unavailable, &["hvs.secret"]);
     assert!(said.contains("sends requests elsewhere") && said.contains("VAULT_ADDR"), "{said}");
     assert!(trap.accept().is_err(), "nobody came");
+    // Nor, without TLS, off this machine.
+    for elsewhere in ["http://vault.invalid:8200", "http://127.0.0.1.example.invalid"] {
+        let away = Stub::start(move |_| format!("HTTP/1.1 307 T\r\nLocation: {elsewhere}/v1/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
+        let client = Vault::new(settings(&away.url(), token("hvs.secret"))).unwrap();
+        let said = failed(client.read("secret/a", None).await, VaultErrorKind::Unavailable, &["hvs.secret"]);
+        assert!(said.contains("sends requests elsewhere"), "{said}");
+    }
     // Nor without end.
     let looping = Stub::start(|_| "HTTP/1.1 307 T\r\nLocation: /v1/again\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned());
     let client = Vault::new(settings(&looping.url(), token("hvs.secret"))).unwrap();
-    failed(client.health().await, VaultErrorKind::BadAnswer, &[]);
+    failed(client.health().await, VaultErrorKind::Unavailable, &[]);
     assert!((2..6).contains(&looping.asked()), "{}", looping.asked());
 }
 
