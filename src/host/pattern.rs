@@ -136,6 +136,26 @@ impl HostPattern {
         port && host
     }
 
+    /// Whether there is a host and port that both patterns cover, where a pattern without a port means 443.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let any = |p: &Self| p.port == PatternPort::Any;
+        let port = any(self) || any(other) || self.port == other.port || https(self.port) && https(other.port);
+        let one_way = |a: &Self, b: &Self| match (&a.kind, &b.kind) {
+            (Kind::Any, _) => true,
+            (Kind::Exact(host), _) => b.matches_host(host),
+            (Kind::Subdomains(domain), Kind::Subdomains(above)) => is_or_below(domain, above),
+            // What the glob covers lies below the domain, or is the domain.
+            (Kind::Label { parent, .. }, Kind::Subdomains(domain)) => is_or_below(parent, domain) || a.matches_host(&Host::Dns(domain.clone())),
+            (Kind::Label { before, after, parent }, Kind::Label { before: b, after: a, parent: same }) => {
+                let meet = |(x, y): (&str, &str), fits: fn(&str, &str) -> bool| fits(x, y) || fits(y, x);
+                parent == same && meet((before, b), |x, y| x.starts_with(y)) && meet((after, a), |x, y| x.ends_with(y))
+            }
+            (Kind::Subdomains(_) | Kind::Label { .. }, _) => false,
+        };
+        port && (one_way(self, other) || one_way(other, self))
+    }
+
     /// How narrow the pattern is: exact before label glob before `*.`, more labels before fewer.
     #[must_use]
     pub fn specificity(&self) -> Specificity {
@@ -376,6 +396,36 @@ mod tests {
             ("127.0.0.1", "*.example"),
         ] {
             assert!(!p(inner).within(&p(cap)), "{inner} {cap}");
+        }
+    }
+
+    #[test]
+    fn what_overlaps() {
+        let p = |text: &str| HostPattern::parse(text).expect(text);
+        for (a, b, both) in [
+            ("a.example", "a.example", true),
+            ("a.example", "b.example", false),
+            ("a.example", "*.example", true),
+            ("*.b.example", "*.example", true),
+            ("*.b.example", "*.a.example", false),
+            ("a.example", "*", true),
+            ("[::1]", "*", true),
+            ("[::1]", "*.example", false),
+            ("api-*.example", "api-eu.example", true),
+            ("api-*.example", "www.example", false),
+            ("api-*.example", "*.example", true),
+            ("api-*.example", "*.api-eu.example", true),
+            ("api-*.example", "*.www.example", false),
+            ("a*.example", "*b.example", true),
+            ("a*.example", "ab*.example", true),
+            ("a*.example", "b*.example", false),
+            ("a*.example", "a*.b.example", false),
+            ("*.example", "a.example:*", true),
+            ("*.example:443", "a.example", true),
+            ("*.example:8443", "a.example", false),
+            ("*.example:*", "a.example:80", true),
+        ] {
+            assert_eq!((p(a).overlaps(&p(b)), p(b).overlaps(&p(a))), (both, both), "{a} {b}");
         }
     }
 

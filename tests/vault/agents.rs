@@ -85,7 +85,12 @@ fn another_token_or_none_ends_the_old_one_its_sessions_and_its_tunnels() {
         let sent = inside.try_send(format!("GET /api/v1/x HTTP/1.1\r\nHost: {OPENROUTER}\r\n\r\n"));
         assert!(sent.and_then(|()| inside.try_reply()).map_or(0, |r| r.status) != 200);
     };
-    change(&|| drop(fleet.bao.put(BUILDER, &[("token", &new)])), &old);
+    change(
+        &|| {
+            fleet.bao.put(BUILDER, &[("token", &new)]);
+        },
+        &old,
+    );
     assert_eq!(fleet.ask_as(&replica.agent_with("builder", &new), OPENROUTER, "/api/v1/x"), (200, Some(format!("Bearer {key}"))));
     change(&|| fleet.bao.custom_metadata(BUILDER, &[("enabled", "false")]), &new);
     fleet.bao.custom_metadata(BUILDER, &[("enabled", "true")]);

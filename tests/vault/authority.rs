@@ -119,7 +119,9 @@ fn what_is_no_ca_and_no_key_stops_the_start() {
     let fleet = Fleet::new(bao, ALL);
     let home = fleet.home();
     let ((certificate, key), (other, _)) = (another_ca(), another_ca());
-    let put = |path: &str, fields: &[(&str, &str)]| drop(fleet.bao.put(path, fields));
+    let put = |path: &str, fields: &[(&str, &str)]| {
+        fleet.bao.put(path, fields);
+    };
     let stops = |words: &[&str]| {
         let said = home.say(&["serve"], "");
         said.expect_error(2);
