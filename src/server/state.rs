@@ -2,12 +2,14 @@
 
 mod build;
 mod ca;
+mod changes;
 mod follow;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -16,6 +18,7 @@ use tokio::sync::Notify;
 use super::error::ReloadError;
 use super::keeper::Keeper;
 use super::remote::Remote;
+use super::transit::logs_in_once;
 use super::usage::{Taken, UsageBook};
 use crate::admin::RunSessions;
 use crate::audit::{AuditEvent, ChangeRecord};
@@ -30,9 +33,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::{LeafCache, ListenerTls};
 use crate::upstream::resolve::Resolver;
 use crate::vault::Sources;
+use crate::vault::hashicorp::Vault;
 use crate::vault::local::UsageBatch;
 
 pub(super) use ca::write_ca;
+use changes::{Change, Known};
+
+/// How long the end of a token may take: it would end by itself later.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The state of a running proxy.
 pub struct State {
@@ -41,6 +49,8 @@ pub struct State {
     config_required: bool,
     keeper: Keeper,
     remote: Arc<OnceLock<Arc<Remote>>>,
+    /// What unlocked the store by Vault, until something else is asked with it.
+    spare: Mutex<Option<Arc<Vault>>>,
     runtime: Handle,
     sources: Arc<Sources>,
     proxy: Arc<Proxy>,
@@ -59,8 +69,8 @@ pub struct State {
     /// Whether a folder in Vault has changed since the last look.
     found_more: AtomicBool,
     woken: Notify,
-    /// Why the CA in Vault cannot be had, if so.
-    ca_trouble: Mutex<Option<String>>,
+    /// What `/readyz` says. Nobody holds it for longer than a look: a reload holds `current` while it reads the disk.
+    told: Mutex<Told>,
     /// One reload at a time; what is in force.
     current: Mutex<Current>,
 }
@@ -69,10 +79,25 @@ struct Current {
     config: Config,
     marker: Option<u64>,
     counter: u64,
+    /// What was discovered.
+    known: Known,
+    /// When Vault, which is needed and has no settings to be asked with, is tried again.
+    vault_due: Option<Instant>,
+}
+
+/// What is not as it should be.
+#[derive(Default)]
+struct Told {
     /// Why the store could not be read last time, if so.
-    trouble: Option<String>,
-    /// What was discovered and does not count, as last reported.
+    store: Option<String>,
+    /// Why the CA in Vault cannot be had, if so.
+    ca: Option<String>,
+    /// Why Vault cannot even be asked, if so.
+    vault: Option<String>,
+    /// What was discovered and does not count.
     problems: Vec<String>,
+    /// What is to be known of what was discovered and counts.
+    notes: Vec<String>,
 }
 
 impl State {
@@ -133,13 +158,17 @@ impl State {
 
     /// Records a change by `serve` itself.
     pub(super) fn record(&self, event: &'static str, detail: &str) {
-        let record = ChangeRecord { at: clock::now(), event, agent: None, credential: None, detail: detail.to_owned() };
-        self.audit.record(AuditEvent::Change(record));
+        self.record_change(Change { event, agent: None, credential: None, detail: detail.to_owned() });
+    }
+
+    fn record_change(&self, change: Change) {
+        let Change { event, agent, credential, detail } = change;
+        self.audit.record(AuditEvent::Change(ChangeRecord { at: clock::now(), event, agent, credential, detail }));
     }
 
     /// What keeps the proxy from being ready.
     pub(super) fn problems(&self) -> Vec<String> {
-        let store = self.lock().trouble.as_ref().map(|why| format!("the store cannot be read: {why}"));
+        let store = self.told().store.as_ref().map(|why| format!("the store cannot be read: {why}"));
         let audit = self.audit.problem();
         let broken = self.proxy.live().snapshot.rules().filter(|r| r.unavailable.is_some_and(|why| why != "disabled")).count();
         let broken = (broken > 0).then(|| format!("{broken} credential(s) do not open; see `keyhatch store verify`"));
@@ -149,12 +178,31 @@ impl State {
     /// What an operator should know, though the proxy is ready.
     pub(super) fn notes(&self) -> Vec<String> {
         let there = self.remote.get().map(|r| r.notes()).unwrap_or_default();
-        there.into_iter().chain(self.ca_note()).chain(self.lock().problems.iter().map(|p| format!("not used: {p}"))).collect()
+        let told = self.told();
+        let ca = told.ca.as_ref().map(|why| format!("the CA in Vault cannot be had; the last one signs on: {why}"));
+        let vault = told.vault.as_ref().map(|why| format!("Vault cannot be asked: {why}"));
+        let problems = told.problems.iter().map(|p| format!("not used: {p}"));
+        there.into_iter().chain(ca).chain(vault).chain(problems).chain(told.notes.iter().cloned()).collect()
     }
 
     /// What comes from Vault, once anything does.
     pub(super) fn remote(&self) -> Option<&Arc<Remote>> {
         self.remote.get()
+    }
+
+    /// Ends what unlocked the store where nothing is asked of Vault, unless its log-in cannot be made again.
+    pub(super) async fn close_unneeded(&self) {
+        if self.remote.get().is_none() && !logs_in_once(&self.lock().config.vault) {
+            self.close_spare().await;
+        }
+    }
+
+    /// Ends what unlocked the store and was used for nothing else.
+    pub(super) async fn close_spare(&self) {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(vault) = spare.filter(|vault| self.remote.get().is_none_or(|remote| !Arc::ptr_eq(remote.vault(), vault))) {
+            let _ = tokio::time::timeout(FAREWELL, vault.close()).await;
+        }
     }
 
     /// A folder in Vault has changed: it is taken with what the store has, at once.
@@ -193,7 +241,11 @@ impl State {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+    fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

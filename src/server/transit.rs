@@ -8,13 +8,13 @@ use zeroize::Zeroizing;
 
 use super::error::ReloadError;
 use super::vault_settings::vault_settings;
-use crate::config::Config;
+use crate::config::{Config, VaultAuth, VaultConfig};
 use crate::credential::Secret;
 use crate::envelope::{SealedBy, UnlockKey};
 use crate::random;
 use crate::vault::hashicorp::{TransitKey, Vault, VaultError, VaultErrorKind};
 
-/// How long [`open_patiently`] goes on: a machine that starts brings up Vault too.
+/// How long [`open_and_stay`] goes on: a machine that starts brings up Vault too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -70,14 +70,15 @@ pub async fn open(config: &Config, sealed: &SealedBy) -> Result<UnlockKey, Trans
     opened
 }
 
-/// The same, for `serve`: while Vault is away or sealed it tries again, for half a minute.
+/// The same for a proxy, which goes on with the client that it was done with: a secret id that was unwrapped for it is used up. While Vault is
+/// away or sealed it tries again, with `patience` for half a minute.
 ///
 /// # Errors
-/// [`TransitError`], the last one.
-pub async fn open_patiently(config: &Config, sealed: &SealedBy) -> Result<UnlockKey, TransitError> {
+/// [`TransitError`], the last one; no token is left behind.
+pub async fn open_and_stay(config: &Config, sealed: &SealedBy, patience: bool) -> Result<(UnlockKey, Arc<Vault>), TransitError> {
     let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config)?);
     vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + if patience { PATIENCE } else { Duration::ZERO };
     let mut said = None;
     let opened = loop {
         match unwrap(&vault, &key, ciphertext).await {
@@ -92,8 +93,18 @@ pub async fn open_patiently(config: &Config, sealed: &SealedBy) -> Result<Unlock
             ended => break ended,
         }
     };
-    farewell(&vault).await;
-    opened
+    match opened {
+        Ok(key) => Ok((key, vault)),
+        Err(e) => {
+            farewell(&vault).await;
+            Err(e)
+        }
+    }
+}
+
+/// Whether a log-in uses up what it is made with.
+pub(super) fn logs_in_once(config: &VaultConfig) -> bool {
+    matches!(config.auth, Some(VaultAuth::AppRole { wrapped: true, .. }))
 }
 
 /// Makes 32 random bytes and has Vault wrap them with a key.
@@ -132,7 +143,7 @@ async fn wrap(vault: &Vault, key: &TransitKey) -> Result<UnlockKey, TransitError
 }
 
 /// Ends the token where this process logged in for it.
-async fn farewell(vault: &Vault) {
+pub async fn farewell(vault: &Vault) {
     let _ = tokio::time::timeout(FAREWELL, vault.close()).await;
 }
 

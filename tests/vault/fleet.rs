@@ -34,6 +34,8 @@ pub struct Fleet {
     pub origin: Origin,
     /// What `serve` logs in with: it has the shipped policy for discovery, and no other right.
     pub token: String,
+    /// Where replicas ask Vault, if not at its own address.
+    pub by_way_of: Option<String>,
     /// The `[vault]` of all replicas.
     vault: String,
     /// Vault.
@@ -47,7 +49,7 @@ impl Fleet {
         let policy = std::fs::read_to_string(package_dir().join("deploy/vault/keyhatch-discover-policy.hcl")).unwrap();
         bao.policy("keyhatch", &policy.replace("\n#path ", "\npath "));
         let token = bao.token(&["keyhatch"], "1h", None);
-        Self { replicas: Vec::new(), origin: Origin::agreeable(&HOSTS), token, vault: format!("{REFRESH}{vault}"), bao }
+        Self { replicas: Vec::new(), origin: Origin::agreeable(&HOSTS), token, by_way_of: None, vault: format!("{REFRESH}{vault}"), bao }
     }
 
     /// One replica, with that policy.
@@ -71,7 +73,8 @@ impl Fleet {
     #[track_caller]
     pub fn home(&self) -> Home {
         let mut home = Home::with_key_file("");
-        let vault = format!("[vault]\naddress = \"{}\"\n{}", self.bao.addr(), self.vault);
+        let address = self.by_way_of.clone().unwrap_or_else(|| self.bao.addr());
+        let vault = format!("[vault]\naddress = \"{address}\"\n{}", self.vault);
         home.configure(&configuration(&home, &self.origin, &vault));
         home.set("VAULT_TOKEN", Some(&self.token));
         home
@@ -155,6 +158,12 @@ impl Replica {
     #[track_caller]
     pub fn ca(&self) -> String {
         std::fs::read_to_string(self.home.path().join("ca.pem")).unwrap()
+    }
+
+    /// Its audit log.
+    #[track_caller]
+    pub fn audit(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("audit.jsonl")).unwrap()
     }
 
     /// What `/readyz` says.

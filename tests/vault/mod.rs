@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod deploy;
 mod discover;
+mod discover_guard;
 mod doctor;
 mod fleet;
 mod freshness;

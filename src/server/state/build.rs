@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::{Current, State};
+use super::{Current, Known, State};
 use crate::admin::RunSessions;
 use crate::config::Config;
 use crate::home::Home;
@@ -32,7 +32,7 @@ const UNAUTHORIZED: u16 = 401;
 impl State {
     /// Builds the first state. Reads the trust anchors and opens the audit log. Blocks.
     pub(in crate::server) fn build(options: ServerOptions, ground: Ground, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
-        let ServerOptions { home, config_file, config_required, config, is_serve, .. } = options;
+        let ServerOptions { home, config_file, config_required, config, vault, is_serve, .. } = options;
         let Ground { keeper, remote, ca, own_ca, picture, runtime } = ground;
         let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
         let audit = audit_log(&home, &config, &keeper)?;
@@ -59,13 +59,14 @@ impl State {
         });
         let marker = keeper.change_marker().ok().flatten();
         let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
-        let current = Current { config, marker, counter, trouble: None, problems: Vec::new() };
+        let current = Current { config, marker, counter, known: Known::default(), vault_due: None };
         let state = Arc::new(Self {
             home,
             config_file,
             config_required,
             keeper,
             remote,
+            spare: Mutex::new(vault),
             runtime,
             sources,
             proxy,
@@ -82,10 +83,17 @@ impl State {
             serial: AtomicU64::new(1),
             found_more: AtomicBool::new(false),
             woken: Notify::new(),
-            ca_trouble: Mutex::default(),
+            told: Mutex::default(),
             current: Mutex::new(current),
         });
-        state.follow(&mut state.lock(), &picture);
+        let mut current = state.lock();
+        current.known = Known::of(&picture);
+        state.follow(&mut current, &picture);
+        if let Some(all) = current.known.summary() {
+            tracing::info!("discovered in Vault: {all}");
+            state.record("discovered.start", &all);
+        }
+        drop(current);
         Ok(state)
     }
 }

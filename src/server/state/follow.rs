@@ -1,9 +1,11 @@
 //! How what has changed in the store, the configuration and Vault's folders is put in force.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::changes::Known;
 use super::{Current, State};
 use crate::config::Config;
 use crate::credential::CredentialId;
@@ -17,6 +19,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::vault::hashicorp::Wanted;
 use crate::vault::local::StoreState;
 use crate::vault::{Cells, Fetched, Held, Unavailable};
+
+/// How long a Vault that has no settings to be asked with is left alone.
+const VAULT_AGAIN: Duration = Duration::from_secs(3);
 
 impl State {
     /// Reads configuration and store anew and puts them in force; what cannot be read leaves all as it was.
@@ -70,17 +75,16 @@ impl State {
         let polled = tokio::task::spawn_blocking(move || {
             let mut current = self.lock();
             if let Err(error) = self.take_store(&mut current, false).map_err(|e| e.to_string())
-                && current.trouble.as_deref() != Some(error.as_str())
+                && self.told().store.replace(error.clone()).as_ref() != Some(&error)
             {
                 tracing::error!("the store cannot be read; what was read last stays in force: {error}");
-                current.trouble = Some(error);
             }
         });
         let _ = polled.await;
     }
 
     fn take_store(&self, current: &mut Current, always: bool) -> Result<(), ReloadError> {
-        let found_more = self.found_more.swap(false, Ordering::AcqRel);
+        let found_more = self.found_more.swap(false, Ordering::AcqRel) || self.try_vault_again(current, always);
         let taken = self.take_store_and(current, found_more, always);
         if taken.is_err() {
             self.found_more.fetch_or(found_more, Ordering::AcqRel);
@@ -95,7 +99,7 @@ impl State {
         }
         let picture = self.picture()?;
         current.marker = marker;
-        current.trouble = None;
+        self.told().store = None;
         let counter = picture.stored.as_ref().map_or(0, |s| s.counter);
         if !found_more && counter == current.counter && picture.stored.as_ref().is_none_or(|stored| self.same_faults(stored)) {
             return Ok(());
@@ -130,38 +134,78 @@ impl State {
     /// Has everything that goes by names and values go by this picture.
     pub(super) fn follow(&self, current: &mut Current, picture: &Picture) {
         picture.stored.iter().for_each(report_faults);
-        if current.problems != picture.problems {
-            picture.problems.iter().filter(|p| !current.problems.contains(p)).for_each(|p| tracing::warn!("discovered, but not used: {p}"));
-            current.problems.clone_from(&picture.problems);
+        self.tell(picture);
+        let known = Known::of(picture);
+        for change in current.known.changes(&known) {
+            let name = change.agent.as_ref().or(change.credential.as_ref()).map_or("", String::as_str);
+            tracing::info!("{} {name}: {}", change.event, change.detail);
+            self.record_change(change);
         }
+        current.known = known;
         self.usage.follow(&picture.roster);
         name_metrics(&self.metrics, &picture.roster);
         let mut cells = self.keeper.cells(picture.stored.as_ref());
-        cells.extend(self.cells_there(&current.config, picture));
+        cells.extend(self.cells_there(current, picture));
         self.sources.replace(cells);
         warn_of_config(&current.config, &picture.roster);
     }
 
+    /// Says of what was discovered what is new, each once.
+    fn tell(&self, picture: &Picture) {
+        let mut told = self.told();
+        picture.problems.iter().filter(|p| !told.problems.contains(p)).for_each(|p| tracing::warn!("discovered, but not used: {p}"));
+        picture.notes.iter().filter(|n| !told.notes.contains(n)).for_each(|n| tracing::warn!("discovered: {n}"));
+        told.problems.clone_from(&picture.problems);
+        told.notes.clone_from(&picture.notes);
+    }
+
     /// What is held of the credentials whose values are in Vault. The first of them brings the connection to it.
-    fn cells_there(&self, config: &Config, picture: &Picture) -> Cells {
+    fn cells_there(&self, current: &mut Current, picture: &Picture) -> Cells {
         let wanted = picture.wanted();
-        if let Some(remote) = self.remote.get() {
-            return remote.cells(wanted);
-        }
         if wanted.is_empty() {
-            return Cells::new();
+            current.vault_due = None;
+            self.told().vault = None;
         }
-        match Remote::new(&config.vault, &self.runtime) {
+        if self.remote.get().is_none() && !wanted.is_empty() && current.vault_due.is_none() {
+            self.reach_vault(current);
+        }
+        match self.remote.get() {
+            Some(remote) => remote.cells(wanted),
+            None => {
+                let why = self.told().vault.clone().unwrap_or_default();
+                let closed = |w: Wanted| (w.id, Arc::new(Closed { version: w.version, why: why.clone() }) as Arc<dyn Held>);
+                wanted.into_iter().map(closed).collect()
+            }
+        }
+    }
+
+    /// Tries again to set up what Vault is asked with, where that failed: somebody may have logged in since. Whether it can be asked now.
+    fn try_vault_again(&self, current: &mut Current, at_once: bool) -> bool {
+        current.vault_due.is_some_and(|due| at_once || Instant::now() >= due) && self.reach_vault(current)
+    }
+
+    /// Only `follow` and what leads to it set the connection, under the lock of what is in force.
+    fn reach_vault(&self, current: &mut Current) -> bool {
+        let config = &current.config.vault;
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let remote = match spare {
+            Some(vault) => Ok(Remote::with(vault, config, &self.runtime)),
+            None => Remote::new(config, &self.runtime),
+        };
+        match remote {
             Ok(remote) => {
-                let cells = remote.cells(wanted);
-                // Only `follow` sets it, under the lock of what is in force.
                 let _ = self.remote.set(remote);
-                cells
+                current.vault_due = None;
+                self.told().vault = None;
+                true
             }
             Err(error) => {
-                tracing::error!("Vault cannot be asked: {error}");
-                let closed = |w: Wanted| (w.id, Arc::new(Closed { version: w.version, why: error.to_string() }) as Arc<dyn Held>);
-                wanted.into_iter().map(closed).collect()
+                let error = error.to_string();
+                current.vault_due = Some(Instant::now() + VAULT_AGAIN);
+                if self.told().vault.replace(error.clone()).as_ref() != Some(&error) {
+                    tracing::error!("Vault cannot be asked, which is tried again: {error}");
+                }
+                false
             }
         }
     }
