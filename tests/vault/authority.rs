@@ -310,6 +310,34 @@ fn a_ca_that_cannot_be_taken_is_tried_again_and_one_without_its_root_is_warned_a
     within(SOON, "it is warned about", || replica.serve.log().contains("is no root").then_some(()));
 }
 
+#[test]
+fn an_earlier_ca_vouches_for_no_origin() {
+    let Some(bao) = Bao::dev("vault::authority::an_earlier_ca_vouches_for_no_origin") else { return };
+    furnish(&bao);
+    let mut fleet = Fleet::new(bao, ALL);
+    let ((first, first_key), (second, second_key), (third, third_key)) = (another_ca(), another_ca(), another_ca());
+    fleet.bao.put(CA, &[("certificate", &first), ("private_key", &first_key)]);
+    let home = fleet.home();
+    let (file, other) = (home.outside().join("first.pem"), home.outside().join("second.pem"));
+    std::fs::write(&file, &first).unwrap();
+    std::fs::write(&other, &second).unwrap();
+    let text = std::fs::read_to_string(home.path().join("keyhatch.toml")).unwrap();
+    let both = format!("extra_ca_files = [\"{}\", \"{}\", ", file.display(), other.display());
+    std::fs::write(home.path().join("keyhatch.toml"), text.replacen("extra_ca_files = [", &both, 1)).unwrap();
+    let left_out = |log: &str, file: &std::path::Path| log.contains(&format!("{} holds the CA of keyhatch", file.display()));
+    let mut serve = Serve::start(&home);
+    assert!(left_out(&serve.log(), &file) && !left_out(&serve.log(), &other), "{}", serve.log());
+    serve.stop();
+    // Replaced while it was down, and while it is up.
+    fleet.bao.put(CA, &[("certificate", &second), ("private_key", &second_key)]);
+    fleet.replicas.push(Replica { serve: Serve::start(&home), home });
+    let log = || fleet.replicas[0].serve.log();
+    assert!(left_out(&log(), &file) && left_out(&log(), &other), "{}", log());
+    let before = log().matches("holds the CA of keyhatch").count();
+    fleet.bao.put(CA, &[("certificate", &third), ("private_key", &third_key)]);
+    within(SOON, "both are left out still", || (log().matches("holds the CA of keyhatch").count() == before + 2).then_some(()));
+}
+
 /// A CA of that key which the other signs.
 fn under(certificate: &str, signer: &str, key: &str) -> String {
     let issuer = rcgen::Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(signer).unwrap()).unwrap();

@@ -203,6 +203,19 @@ fn a_log_in_after_the_start_is_noticed() {
     assert!(!fleet.replicas[0].readyz().1.contains("Vault cannot be asked"));
 }
 
+#[test]
+fn without_a_first_look_nothing_starts() {
+    let Some((fleet, _)) = stage("vault::discover_guard::without_a_first_look_nothing_starts") else { return };
+    fleet.bao.seal();
+    // A `serve` waits for half a minute before it says the same.
+    let said = fleet.home().say(&["run", "--", "true"], "");
+    said.expect_error(1);
+    assert!(
+        ["`vault.discover` cannot be had", "does not start without it", "which hosts to guard"].iter().all(|w| said.stderr.contains(w)),
+        "{said:?}"
+    );
+}
+
 /// Passes bytes on to Vault, each answer late.
 fn late(bao: &Bao, delay: Duration) -> String {
     let to = bao.addr().strip_prefix("http://").unwrap().to_owned();

@@ -18,3 +18,4 @@ mod server;
 mod stage;
 mod storeless;
 mod transit;
+mod wrapped;
