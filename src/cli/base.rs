@@ -17,6 +17,7 @@ use crate::server::{Picture, ServerOptions, SigningKeys, StoreCheckpoints, audit
 use crate::telemetry::audit_log::{AuditKey, Checkpoint, Checkpoints as _};
 use crate::telemetry::escape;
 use crate::tls::OwnKeys;
+use crate::vault::hashicorp::Vault;
 use crate::vault::local::{AgentInfo, CredentialInfo, LocalStore, StoreError, StoreState};
 
 /// The home, the configuration, and the store, unlocked, where there is one.
@@ -27,6 +28,8 @@ pub(crate) struct Base {
     pub(crate) config: Config,
     /// The store; `None` where everything is in Vault.
     pub(crate) store: Option<Arc<LocalStore>>,
+    /// What unlocked the store by Vault, where the proxy goes on with it.
+    vault: Option<Arc<Vault>>,
     config_file: PathBuf,
     /// The connection to Vault, once it was needed.
     there: OnceCell<There>,
@@ -89,15 +92,15 @@ impl Context {
 
     /// The same, with patience for a Vault that is to open the store.
     pub(crate) fn base_with(&self, patience: Patience) -> Result<Base, CommandError> {
-        let (home, config, store) = match self.without_store()? {
-            Some((home, config)) => (home, config, None),
+        let (home, config, store, vault) = match self.without_store()? {
+            Some((home, config)) => (home, config, None, None),
             None => {
-                let Unlocked { home, config, store } = self.unlock_with(patience)?;
-                (home, config, Some(store))
+                let (Unlocked { home, config, store }, vault) = self.unlock_with(patience)?;
+                (home, config, Some(store), vault)
             }
         };
         let (config_file, _) = self.config_file(&home);
-        Ok(Base { home, config, store, config_file, there: OnceCell::new() })
+        Ok(Base { home, config, store, vault, config_file, there: OnceCell::new() })
     }
 
     /// Refuses where there is no store to work on.
@@ -118,9 +121,9 @@ impl Context {
 
     /// What the server is started with.
     pub(crate) fn server_options(&self, base: Base, is_serve: bool) -> ServerOptions {
-        let Base { home, config, store, .. } = base;
+        let Base { home, config, store, vault, .. } = base;
         let (config_file, config_required) = self.config_file(&home);
-        ServerOptions { home, config_file, config_required, config, store, is_serve }
+        ServerOptions { home, config_file, config_required, config, store, vault, is_serve }
     }
 }
 
@@ -144,7 +147,7 @@ impl Base {
     pub(crate) fn of(ctx: &Context, unlocked: &Unlocked) -> Self {
         let Unlocked { home, config, store } = unlocked;
         let (config_file, _) = ctx.config_file(home);
-        Self { home: home.clone(), config: config.clone(), store: Some(Arc::clone(store)), config_file, there: OnceCell::new() }
+        Self { home: home.clone(), config: config.clone(), store: Some(Arc::clone(store)), vault: None, config_file, there: OnceCell::new() }
     }
 
     /// The connection to Vault, as `[vault]` and the environment say. Nothing is asked by this.

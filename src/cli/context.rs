@@ -21,7 +21,7 @@ use crate::server::transit::{self, TransitError};
 use crate::server::{CA_ITEM, ReloadError, StartError, StoreCheckpoints, audit_key};
 use crate::telemetry::audit_log::{AuditOptions, append_now};
 use crate::tls::CaState;
-use crate::vault::hashicorp::TransitKey;
+use crate::vault::hashicorp::{TransitKey, Vault};
 use crate::vault::local::{CredentialInfo, LocalStore, StoreError, StoreErrorKind, StoreState};
 use crate::{clock, environment};
 
@@ -73,30 +73,38 @@ impl Context {
 
     /// What unlocks a store file.
     pub(crate) fn key_for(&self, config: &Config, store: &Path) -> Result<UnlockKey, CommandError> {
-        self.key_of(config, store, &sealed_as_meant(config, store)?, Patience::None)
+        self.key_of(config, store, &sealed_as_meant(config, store)?)
     }
 
     /// What unlocks a store file that is sealed so: from the first source that is set, or from Vault.
-    pub(crate) fn key_of(&self, config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<UnlockKey, CommandError> {
+    pub(crate) fn key_of(&self, config: &Config, store: &Path, sealed: &SealedBy) -> Result<UnlockKey, CommandError> {
+        self.key_and_vault(config, store, sealed, Patience::None).map(|(key, _)| key)
+    }
+
+    /// The same, and what Vault was asked with, for whoever goes on with it.
+    fn key_and_vault(&self, config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<Key, CommandError> {
         match self.sources(config).unlock(store, sealed)? {
-            Some(key) => Ok(key),
+            Some(key) => Ok((key, None)),
             None => ask_vault(config, store, sealed, patience),
         }
     }
 
     /// The unlocked store. The configuration is read first: nothing is asked for where that is wrong.
     pub(crate) fn unlock(&self) -> Result<Unlocked, CommandError> {
-        self.unlock_with(Patience::None)
+        self.unlock_with(Patience::None).map(|(unlocked, _)| unlocked)
     }
 
-    /// The same, with patience for a Vault that is to open it.
-    pub(crate) fn unlock_with(&self, patience: Patience) -> Result<Unlocked, CommandError> {
+    /// The same, with patience for a Vault that is to open it, and what that was asked with.
+    pub(crate) fn unlock_with(&self, patience: Patience) -> Result<(Unlocked, Option<Arc<Vault>>), CommandError> {
         let home = self.home()?;
         let config = self.config(&home)?;
         let path = home.store();
-        let key = self.key_of(&config, &path, &sealed_as_meant(&config, &path)?, patience)?;
-        let store = Arc::new(LocalStore::open(&path, &key)?);
-        Ok(Unlocked { home, config, store })
+        let (key, vault) = self.key_and_vault(&config, &path, &sealed_as_meant(&config, &path)?, patience)?;
+        let opened = LocalStore::open(&path, &key);
+        if let (Err(_), Some(vault)) = (&opened, &vault) {
+            wait_for(transit::farewell(vault))?;
+        }
+        Ok((Unlocked { home, config, store: Arc::new(opened?) }, vault))
     }
 
     /// A connection to the `serve` of this home, if one runs.
@@ -105,12 +113,17 @@ impl Context {
     }
 }
 
-/// How long a Vault that is away is waited for.
+/// What unlocks a store, and what Vault was asked with for it, where that is to be gone on with.
+pub(crate) type Key = (UnlockKey, Option<Arc<Vault>>);
+
+/// How long a Vault that is away is waited for, and whether it is gone on with once the store is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Not at all.
+    /// Not at all, and no further than that.
     None,
-    /// As long as a Vault may take that starts together with `serve`.
+    /// Not at all; for a proxy, which goes on with it.
+    Run,
+    /// As long as a Vault may take that starts together with `serve`, which goes on with it.
     Start,
 }
 
@@ -253,10 +266,12 @@ pub(crate) fn method_of(sealed: &SealedBy) -> UnlockMethod {
 }
 
 /// Has Vault unwrap the key of a store.
-pub(crate) fn ask_vault(config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<UnlockKey, CommandError> {
+pub(crate) fn ask_vault(config: &Config, store: &Path, sealed: &SealedBy, patience: Patience) -> Result<Key, CommandError> {
+    let stay = |patient| async move { transit::open_and_stay(config, sealed, patient).await.map(|(key, vault)| (key, Some(vault))) };
     let opened = match patience {
-        Patience::None => wait_for(transit::open(config, sealed))?,
-        Patience::Start => wait_for(transit::open_patiently(config, sealed))?,
+        Patience::None => wait_for(transit::open(config, sealed))?.map(|key| (key, None)),
+        Patience::Run => wait_for(stay(false))?,
+        Patience::Start => wait_for(stay(true))?,
     };
     opened.map_err(|e| no_key(&format!("{} stays locked", store.display()), &e))
 }

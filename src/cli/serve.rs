@@ -48,12 +48,15 @@ async fn serve(ctx: &Context, base: Base) -> Outcome {
     let config = base.config.clone();
     let options = ctx.server_options(base, true);
     let file = options.config_file.clone();
-    let running = tokio::select! {
-        started = server::start(options) => started.map_err(|e| not_started(&file, e))?,
-        // It may be waiting for Vault.
-        _ = terminate.recv() => return DONE,
-        _ = interrupt.recv() => return DONE,
+    // It may be waiting for Vault.
+    let told_to_end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     };
+    let started = server::start_unless(options, told_to_end).await.map_err(|e| not_started(&file, e))?;
+    let Some(running) = started else { return DONE };
     for line in running.describe() {
         tracing::info!("{line}");
     }

@@ -202,6 +202,26 @@ fn a_value_that_turns_out_bad_in_use_has_its_line() {
 }
 
 #[test]
+fn what_vault_holds_lies_apart() {
+    for (keys, want) in [
+        ("signing_key = \"secret/k/keys\"", ":3: key `vault.signing_key`: it lies in the folder of `discover`"),
+        ("signing_key = \"secret/k\"", ":3: key `vault.signing_key`: it is the folder of `discover` as well; allowed: a path outside of it"),
+        ("ca = \"secret/k/a/b\"", ":3: key `vault.ca`: it lies in the folder of `discover`"),
+        ("discover_agents = \"secret/k\"", ":3: key `vault.discover_agents`: it is the folder of `discover` as well"),
+        ("discover_agents = \"secret/k/agents\"", ":3: key `vault.discover_agents`: it lies in the folder"),
+        ("discover_agents = \"secret/a\"\nca = \"secret/a/ca\"", ":4: key `vault.ca`: it lies in the folder of `discover_agents`"),
+        ("ca = \"secret/one\"\nsigning_key = \"secret/one\"", ":4: key `vault.signing_key`: it is the entry of `ca` as well"),
+    ] {
+        let message = message(&format!("[vault]\ndiscover = \"secret/k\"\n{keys}\n"));
+        assert!(message.contains(want), "{message}\nlacks\n{want}");
+    }
+    let inside = message("[vault]\ndiscover = \"secret/a/b\"\ndiscover_agents = \"secret/a\"\n");
+    assert!(inside.contains(":2: key `vault.discover`: it lies in the folder of `discover_agents`"), "{inside}");
+    let apart = "[vault]\ndiscover = \"secret/k\"\ndiscover_agents = \"secret/k-agents\"\nca = \"secret/k-ca\"\nsigning_key = \"secret/keys\"\n";
+    assert!(parse(Path::new("k"), apart).is_ok());
+}
+
+#[test]
 fn the_table_about_vault() {
     let text = "[vault]\naddress = \"https://v.example:8200/\"\nrefresh = \"5s\"\nmax_stale = \"0s\"\ndiscover = \"secret/keyhatch/\"\n\
                 discover_allow = [\"*.corp.example\"]\nauth = { method = \"kubernetes\", role = \"keyhatch\" }\nca = \"pki/root/sign-intermediate\"\n";

@@ -130,6 +130,7 @@ pub(super) fn vault(t: &Table<'_, '_>) -> Result<VaultConfig, ConfigError> {
         ca: t.opt("ca", path)?,
         signing_key: t.opt("signing_key", path)?,
     };
+    keep_apart(t, &out)?;
     if out.discover.is_none() {
         for (key, given) in [("discover_allow", out.discover_allow.is_some()), ("discover_fields", out.discover_fields)] {
             if given {
@@ -138,6 +139,29 @@ pub(super) fn vault(t: &Table<'_, '_>) -> Result<VaultConfig, ConfigError> {
         }
     }
     Ok(out)
+}
+
+/// Whoever may write in the folder of credentials says where its values go, so neither keys nor agents' tokens may lie there; and whoever may
+/// write in that of agents has a token of his, so the keys that are made for all of them may not lie there either.
+fn keep_apart(t: &Table<'_, '_>, out: &VaultConfig) -> Result<(), ConfigError> {
+    let holds = |folder: &str, path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let folders = [("discover", &out.discover), ("discover_agents", &out.discover_agents)];
+    let entries = [("ca", &out.ca), ("signing_key", &out.signing_key)];
+    for (folder_key, folder) in folders.into_iter().filter_map(|(key, folder)| Some((key, folder.as_deref()?))) {
+        for (key, path) in folders.into_iter().chain(entries).filter_map(|(key, path)| Some((key, path.as_deref()?))) {
+            if key != folder_key && holds(folder, path) {
+                let why = match folder == path {
+                    true => format!("it is the folder of `{folder_key}` as well"),
+                    false => format!("it lies in the folder of `{folder_key}`, and whoever may write there decides what becomes of it"),
+                };
+                fail(t, key, &why, "a path outside of it, as \"secret/keyhatch-keys\" is outside of \"secret/keyhatch\"")?;
+            }
+        }
+    }
+    if out.ca.is_some() && out.ca == out.signing_key {
+        fail(t, "signing_key", "it is the entry of `ca` as well", "an entry of its own")?;
+    }
+    Ok(())
 }
 
 fn auth(t: &Table<'_, '_>) -> Result<VaultAuth, ConfigError> {

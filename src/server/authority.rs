@@ -58,7 +58,7 @@ impl Origin {
         let until = |at: Timestamp| Duration::try_from(now.duration_until(at)).unwrap_or(Duration::ZERO);
         match self {
             // A little less, so that a change is in force within that time.
-            Self::Entry(_) => refresh.mul_f64(0.8).min(if trouble { AGAIN } else { refresh }),
+            Self::Entry(_) => refresh.mul_f64(0.8).min(if trouble { AGAIN } else { LONGEST }),
             Self::Signed { ends, .. } if trouble => (until(ends) / 4).clamp(LEAST, AGAIN),
             Self::Signed { renew_at, .. } => until(renew_at).clamp(LEAST, LONGEST),
         }
@@ -74,6 +74,7 @@ impl Authority {
         let path = path.to_owned();
         if signs_ca(&path) {
             let ca = sign(vault, &path, now).await?;
+            warn_of_anchor(&path, &ca, now);
             return Ok(Self { path, origin: Origin::signed(&ca, now), ca: Some(ca) });
         }
         let (ca, version) = match read(vault, &path, now).await {
@@ -83,6 +84,7 @@ impl Authority {
             }
             other => other?,
         };
+        warn_of_anchor(&path, &ca, now);
         let ends = ca.expires_at();
         if now.duration_until(ends) < NEAR {
             tracing::warn!("the CA at {path} ends at {ends}: put another one there before that, and give agents its certificate");
@@ -128,8 +130,10 @@ impl Authority {
         A: Fn(CaState) -> Result<(), ReloadError> + Send + Sync + 'static,
     {
         let Some((ca, origin)) = self.next(vault, clock::now()).await? else { return Ok(()) };
+        warn_of_anchor(&self.path, &ca, clock::now());
         let adopt = Arc::clone(adopt);
         tokio::task::spawn_blocking(move || adopt(ca)).await.unwrap_or_else(|_| Err(failed("taking it was cut short")))?;
+        // Not before: what could not be taken is tried again.
         self.origin = origin;
         tracing::info!("{}: took another CA", self.path);
         Ok(())
@@ -156,6 +160,12 @@ impl Authority {
         }
         let (ca, version) = read(vault, &self.path, now).await?;
         Ok((version != Some(known)).then_some((ca, Origin::Entry(version))))
+    }
+}
+
+fn warn_of_anchor(path: &str, ca: &CaState, now: Timestamp) {
+    if !ca.signing(now).anchor_is_root() {
+        tracing::warn!("{path}: the last certificate of the CA is no root, and OpenSSL, curl and Node trust nothing else: put its root's after it");
     }
 }
 
@@ -247,6 +257,8 @@ mod tests {
         assert_eq!(entry.wait(at(0), minute, false), Duration::from_secs(48));
         assert_eq!(entry.wait(at(0), minute, true), AGAIN);
         assert_eq!(entry.wait(at(0), hour, true), AGAIN);
+        // A clock may be set, and a machine sleep.
+        assert_eq!(entry.wait(at(0), 24 * hour, false), LONGEST);
         assert!(entry.wait(at(0), Duration::from_secs(1), true) < Duration::from_secs(1));
     }
 

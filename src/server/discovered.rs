@@ -4,6 +4,7 @@
 //! so only with `discover_fields`: whoever may patch a value then decides it too, of a secret that he may not even read. What a provider denies
 //! stays denied whatever an entry says, and no entry may use a pattern that covers a public suffix.
 
+mod guard;
 mod keys;
 mod merge;
 
@@ -22,7 +23,8 @@ use crate::policy::{AgentEntry, CredentialEntry};
 use crate::telemetry::escape;
 use crate::vault::local::terms_digest;
 
-pub use merge::merge;
+pub use guard::guard;
+pub use merge::{Merged, merge};
 
 /// The agent that is granted a credential whose metadata names none.
 const DEFAULT_AGENT: &str = "default";
@@ -86,6 +88,19 @@ pub struct Discovered {
     pub reference: VaultReference,
     /// What the operator should know, one line each, with the entry's path.
     pub notes: Vec<String>,
+    /// What keeps it from being used.
+    pub hold: Hold,
+}
+
+/// What keeps an entry from being used, if anything. Requests to the hosts of one that is not are refused, for its agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing.
+    None,
+    /// It is there, but cannot be used as it is, or not beside the store's.
+    Withheld,
+    /// The same, and nobody knows for whom it is: every agent that has no other credential for its hosts.
+    Unread,
 }
 
 /// Reads an entry as a credential.
@@ -111,7 +126,7 @@ pub fn credential(found: &Found<'_>, rules: &DiscoverRules) -> Result<Discovered
     }
     let notes = said.ignored().into_iter().map(at_fault).collect();
     let entry = CredentialEntry { id: id(&path), version: version(&terms, &reference), name, terms, broken: None };
-    Ok(Discovered { entry, agents, reference, notes })
+    Ok(Discovered { entry, agents, reference, notes, hold: Hold::None })
 }
 
 /// An entry's name as a credential's.
@@ -130,11 +145,18 @@ pub fn agent_name(folder: &str, name: &str) -> Result<AgentName, String> {
     AgentName::parse(name).map_err(|e| format!("{folder}: {e}"))
 }
 
-/// Reads an entry as an agent: of its fields, `token` (its own token) or `token_sha256` (the digest of that, in hex).
+/// Reads an entry as an agent: of its fields, `token` (its own token) or `token_sha256` (the digest of that, in hex). Its generation hangs on
+/// `version`, so that a token which is put back brings no session token back; KV v1 has none, and there it does.
 ///
 /// # Errors
 /// What is wrong and the mend, in one line that begins with the agent's name and holds nothing of the token.
-pub fn agent(name: &str, custom: &BTreeMap<String, String>, token: Option<&Secret>, token_sha256: Option<&str>) -> Result<AgentEntry, String> {
+pub fn agent(
+    name: &str,
+    custom: &BTreeMap<String, String>,
+    token: Option<&Secret>,
+    token_sha256: Option<&str>,
+    version: Option<u64>,
+) -> Result<AgentEntry, String> {
     let name = AgentName::parse(name).map_err(|e| e.to_string())?;
     let at_fault = |why: &str| format!("agent `{name}`: {why}");
     for key in custom.keys() {
@@ -156,6 +178,7 @@ pub fn agent(name: &str, custom: &BTreeMap<String, String>, token: Option<&Secre
     };
     let hash =
         Sha256::new().chain_update(b"keyhatch discovered agent\0").chain_update(name.as_str()).chain_update(b"\0").chain_update(token.as_bytes());
+    let hash = version.map_or(hash.clone(), |version| hash.chain_update(version.to_be_bytes()));
     let generation = first_64(&hash.finalize().into()) >> 1;
     Ok(AgentEntry { name, token, generation })
 }

@@ -13,13 +13,16 @@ use super::keeper::Keeper;
 use super::picture::Picture;
 use super::remote::Remote;
 use super::signing::SigningKeys;
-use super::state::write_ca;
+use super::state::{State, write_ca};
 use crate::clock;
 use crate::config::VaultConfig;
-use crate::tls::CaState;
+use crate::tls::{CaState, OwnKeys};
+use crate::vault::hashicorp::{Vault, VaultError};
 
 /// How long a `serve` waits for a Vault in outage.
 const WAIT: Duration = Duration::from_secs(30);
+/// How long the end of a start that failed may take.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,10 +42,15 @@ impl Ground {
     ///
     /// # Errors
     /// [`StartError`] where one of them cannot be had.
-    pub(super) async fn prepare(options: &ServerOptions) -> Result<(Self, Option<Authority>), StartError> {
+    pub(super) async fn prepare(options: &ServerOptions, opened: &mut Opened) -> Result<(Self, Option<Authority>), StartError> {
         let (config, runtime) = (&options.config.vault, Handle::current());
         let asks = config.discover.is_some() || config.discover_agents.is_some() || config.ca.is_some() || config.signing_key.is_some();
-        let remote = if asks { Some(Remote::new(config, &runtime)?) } else { None };
+        let remote = match (asks, &options.vault) {
+            (false, _) => None,
+            (true, Some(vault)) => Some(Remote::with(Arc::clone(vault), config, &runtime)),
+            (true, None) => Some(Remote::new(config, &runtime)?),
+        };
+        opened.vault = remote.as_ref().map(|r| Arc::clone(r.vault())).or_else(|| opened.vault.take());
         let mut shared = None;
         let mut authority = None;
         if let Some(remote) = &remote {
@@ -53,7 +61,7 @@ impl Ground {
             if let Some(path) = &config.ca {
                 authority = Some(patience.wait(async || Authority::load(remote.vault(), path, clock::now()).await).await?);
             }
-            patience.wait(async || remote.look().await).await?;
+            patience.wait(async || remote.look().await).await.map_err(unguarded)?;
         }
         let keeper = Keeper::new(options.store.clone(), shared)?;
         let (home, there) = (options.home.clone(), remote.clone());
@@ -61,7 +69,12 @@ impl Ground {
         let read = move || -> Result<_, ReloadError> {
             let own_ca = from_vault.is_none();
             let ca = match from_vault {
-                Some(ca) => ca,
+                Some(mut ca) => {
+                    // Those that this home had before, of the store and of Vault, vouch for no origin either.
+                    ca.remember(&OwnKeys::of_certificates(&std::fs::read(home.ca()).unwrap_or_default()));
+                    keeper.ca().ok().flatten().iter().for_each(|own| ca.remember(&own.own_keys()));
+                    ca
+                }
                 None => keeper.ca()?.ok_or_else(|| failed("without a local store, `[vault] ca` must name the CA in Vault"))?,
             };
             write_ca(&ca, &home)?;
@@ -70,6 +83,42 @@ impl Ground {
         };
         let (keeper, ca, own_ca, picture) = tokio::task::spawn_blocking(read).await.map_err(|_| failed("the start was cut short"))??;
         Ok((Self { keeper, remote, ca, own_ca, picture, runtime }, authority))
+    }
+}
+
+/// What a start has opened, to be closed where it does not come to its end.
+#[derive(Default)]
+pub(super) struct Opened {
+    /// What Vault is asked with.
+    pub(super) vault: Option<Arc<Vault>>,
+    /// The state, which may hold leases.
+    pub(super) state: Option<Arc<State>>,
+}
+
+impl Opened {
+    /// Leaves no token behind that this process logged in for, and no lease.
+    pub(super) async fn close(self) {
+        let all = async {
+            if let Some(remote) = self.state.as_ref().and_then(|state| state.remote()) {
+                remote.close().await;
+            }
+            if let Some(vault) = &self.vault {
+                vault.close().await;
+            }
+        };
+        // Vault ends them too, later.
+        let _ = tokio::time::timeout(FAREWELL, all).await;
+    }
+}
+
+/// Why a start without a first look is none.
+fn unguarded(error: ReloadError) -> ReloadError {
+    match error {
+        ReloadError::Vault { key, error } if error.kind.is_outage() => {
+            let detail = format!("{error}; keyhatch does not start without it, since nobody knows then which hosts to guard");
+            ReloadError::Vault { key, error: VaultError { detail, ..error } }
+        }
+        error => error,
     }
 }
 
@@ -115,7 +164,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::vault::hashicorp::{VaultError, VaultErrorKind};
+    use crate::vault::hashicorp::VaultErrorKind;
 
     #[tokio::test]
     async fn an_outage_is_waited_for_and_a_refusal_is_not() {

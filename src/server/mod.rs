@@ -28,9 +28,10 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::home::Home;
 use crate::proxy::Proxy;
+use crate::vault::hashicorp::Vault;
 use crate::vault::local::LocalStore;
 use error::failed;
-use ground::Ground;
+use ground::{Ground, Opened};
 
 pub use authority::{shared_ca, signs_ca};
 pub use checkpoints::{StoreCheckpoints, audit_key};
@@ -65,6 +66,8 @@ pub struct ServerOptions {
     pub config: Config,
     /// The store, unlocked; `None` where everything is in Vault.
     pub store: Option<Arc<LocalStore>>,
+    /// What unlocked the store by Vault: a secret id that was unwrapped for it is not to be had again.
+    pub vault: Option<Arc<Vault>>,
     /// Whether this is the home's `serve`: it alone listens on `admin.sock` and for metrics.
     pub is_serve: bool,
 }
@@ -83,14 +86,36 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]: nothing is left running.
 pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
+    let started = start_unless(options, std::future::pending()).await?;
+    Ok(started.expect("nothing else ends it"))
+}
+
+/// The same, given up where `ended` completes first: `None`.
+///
+/// # Errors
+/// [`StartError`]: nothing is left running, and no token of Vault behind.
+pub async fn start_unless(options: ServerOptions, ended: impl Future<Output = ()>) -> Result<Option<Running>, StartError> {
+    let mut opened = Opened { vault: options.vault.clone(), state: None };
+    let started = tokio::select! {
+        started = begin(options, &mut opened) => started.map(Some),
+        () = ended => Ok(None),
+    };
+    if !matches!(started, Ok(Some(_))) {
+        opened.close().await;
+    }
+    started
+}
+
+async fn begin(options: ServerOptions, opened: &mut Opened) -> Result<Running, StartError> {
     let mut listening = Listening::bind(&options.config, options.is_serve).await?;
     let drain = options.config.timeouts.drain;
     let is_serve = options.is_serve;
     let own = listening.own_addresses();
-    let (ground, authority) = Ground::prepare(&options).await?;
+    let (ground, authority) = Ground::prepare(&options, opened).await?;
     let refresh = options.config.vault.refresh;
     let building = tokio::task::spawn_blocking(move || State::build(options, ground, own));
     let state = building.await.map_err(|_| failed("the start was cut short"))??;
+    opened.state = Some(Arc::clone(&state));
     if let Some(remote) = state.remote() {
         // Requests that come at once are to find their credentials.
         remote.settled().await;
@@ -101,6 +126,7 @@ pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
     if is_serve {
         ops::serve_admin(&state, &mut listening, &mut tasks, &stop)?;
     }
+    state.close_unneeded().await;
     tasks.spawn(housekeeping(Arc::clone(&state), stop.subscribe()));
     tasks.spawn(keep_remote(Arc::clone(&state)));
     if let (Some(authority), Some(remote)) = (authority, state.remote()) {
@@ -207,6 +233,7 @@ impl Running {
         if let Some(remote) = self.state.remote() {
             remote.close().await;
         }
+        self.state.close_spare().await;
         Arc::clone(&self.state).flush_usage().await;
         self.state.record("serve.stop", "");
         let audit = Arc::clone(self.state.audit());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::discovered::{Discovered, merge};
+use super::discovered::{Discovered, Merged, merge};
 use super::remote::{FoundThere, Remote};
 use crate::agent::AgentName;
 use crate::credential::{CredentialId, Source};
@@ -16,25 +16,26 @@ pub struct Picture {
     pub stored: Option<StoreState>,
     /// All credentials, agents and grants.
     pub roster: Roster,
-    /// What was discovered and counts, by the credential's identity.
+    /// What was discovered and counts, or whose hosts are guarded, by the credential's identity.
     pub discovered: HashMap<CredentialId, Discovered>,
     /// What was discovered and does not count, a line each.
     pub problems: Vec<String>,
+    /// What an operator should know of what was discovered and counts, a line each.
+    pub notes: Vec<String>,
 }
 
 impl Picture {
     /// Puts both parts together.
     #[must_use]
     pub fn new(stored: Option<StoreState>, remote: Option<&Remote>) -> Self {
-        let FoundThere { credentials, agents, mut problems } = remote.map(Remote::found).unwrap_or_default();
+        let FoundThere { credentials, agents, mut problems, notes } = remote.map(Remote::found).unwrap_or_default();
         let empty = Roster::default();
         let local = stored.as_ref().map_or(&empty, |s| &s.roster);
         let damaged: Vec<AgentName> = stored.iter().flat_map(|s| &s.agents).filter(|a| a.broken.is_some()).map(|a| a.name.clone()).collect();
-        let (roster, left_out) = merge(local, &damaged, credentials.clone(), agents);
+        let Merged { roster, kept, problems: left_out } = merge(local, &damaged, credentials, agents);
         problems.extend(left_out);
-        let counts = |d: &Discovered| roster.credentials.iter().any(|c| c.id == d.entry.id);
-        let discovered = credentials.into_iter().filter(counts).map(|d| (d.entry.id, d)).collect();
-        Self { stored, roster, discovered, problems }
+        let discovered = kept.into_iter().map(|d| (d.entry.id, d)).collect();
+        Self { stored, roster, discovered, problems, notes }
     }
 
     /// All credentials, for a list, by name. Nothing is known of the use of one that was discovered.
@@ -94,8 +95,7 @@ impl Picture {
 
     /// What is wrong with what was discovered, or to be known of it: a line each.
     pub fn remarks(&self) -> impl Iterator<Item = &str> {
-        let notes = self.discovered.values().flat_map(|d| &d.notes);
-        self.problems.iter().chain(notes).map(String::as_str)
+        self.problems.iter().chain(&self.notes).map(String::as_str)
     }
 
     /// The credentials whose values are in Vault, and where. A disabled or damaged one needs none.

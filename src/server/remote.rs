@@ -1,5 +1,6 @@
 //! What a running proxy has from Vault: values, and where it is asked to, credentials and agents as well.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +53,14 @@ pub fn vault_client(config: &VaultConfig, asker: Asker) -> Result<Arc<Vault>, Re
 /// What the folders in Vault hold now.
 #[derive(Default)]
 pub struct FoundThere {
-    /// The credentials that can be used.
+    /// The credentials that can be used, and those whose hosts are guarded in their stead.
     pub credentials: Vec<Discovered>,
     /// The agents that can be used.
     pub agents: Vec<AgentEntry>,
     /// What cannot be, a line each.
     pub problems: Vec<String>,
+    /// What an operator should know of what can be, a line each.
+    pub notes: Vec<String>,
 }
 
 impl Remote {
@@ -112,7 +115,7 @@ impl Remote {
         let mut out = FoundThere::default();
         if let Some(folder) = &self.credentials {
             out.credentials = sort(folder, &mut out.problems);
-            out.problems.extend(out.credentials.iter().flat_map(|d| d.notes.iter().cloned()));
+            out.notes = out.credentials.iter().flat_map(|d| d.notes.iter().cloned()).collect();
         }
         if let Some(folder) = &self.agents {
             out.agents = sort(folder, &mut out.problems);
@@ -235,17 +238,27 @@ impl Entries for Credentials {
     }
 
     fn make(&self, child: &Child<'_>) -> Result<Discovered, String> {
-        let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
-        let plain = |name: &str| child.fields.and_then(|f| f.text(name));
-        let &Child { name, custom, version, fields } = child;
-        let found = Found { folder: &self.folder, name, custom, version, empty: fields.is_none(), field_names: &names, plain: &plain };
-        discovered::credential(&found, &self.rules)
+        if child.fields.is_none() && self.rules.fields {
+            return Err(format!("{}/{}: its value is deleted, and with discover_fields that may have said its terms", self.folder, child.name));
+        }
+        self.found(child, |found| discovered::credential(found, &self.rules))
     }
 
     /// Requests to its hosts are refused, and not let pass without it.
-    fn withhold(&self, mut item: Discovered) -> Option<Discovered> {
-        item.entry.terms.enabled = false;
-        Some(item)
+    fn withhold(&self, child: &Child<'_>, last: Option<&Discovered>) -> Option<Discovered> {
+        let known =
+            child.custom.is_some() && (child.fields.is_some() || !self.rules.fields || child.custom.is_some_and(|c| c.contains_key("agents")));
+        self.found(child, |found| discovered::guard(found, known, &self.rules, last))
+    }
+}
+
+impl Credentials {
+    fn found<T>(&self, child: &Child<'_>, act: impl FnOnce(&Found<'_>) -> T) -> T {
+        let names: Vec<&str> = child.fields.iter().flat_map(|f| f.names()).collect();
+        let plain = |name: &str| child.fields.and_then(|f| f.text(name));
+        let (folder, empty, none) = (&self.folder, child.fields.is_none(), BTreeMap::new());
+        let (name, version, custom) = (child.name, child.version, child.custom.unwrap_or(&none));
+        act(&Found { folder, name, custom, version, empty, field_names: &names, plain: &plain })
     }
 }
 
@@ -262,12 +275,13 @@ impl Entries for Agents {
     }
 
     fn make(&self, child: &Child<'_>) -> Result<AgentEntry, String> {
-        let digest = child.fields.and_then(|f| f.text("token_sha256"));
-        discovered::agent(child.name, child.custom, child.fields.and_then(|f| f.get("token")), digest.as_deref())
+        let (digest, none) = (child.fields.and_then(|f| f.text("token_sha256")), BTreeMap::new());
+        let token = child.fields.and_then(|f| f.get("token"));
+        discovered::agent(child.name, child.custom.unwrap_or(&none), token, digest.as_deref(), child.version)
     }
 
     /// It proves itself no more.
-    fn withhold(&self, _: AgentEntry) -> Option<AgentEntry> {
+    fn withhold(&self, _: &Child<'_>, _: Option<&AgentEntry>) -> Option<AgentEntry> {
         None
     }
 }

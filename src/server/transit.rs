@@ -14,7 +14,7 @@ use crate::envelope::{SealedBy, UnlockKey};
 use crate::random;
 use crate::vault::hashicorp::{TransitKey, Vault, VaultError, VaultErrorKind};
 
-/// How long [`open_patiently`] goes on: a machine that starts brings up Vault too.
+/// How long [`open_and_stay`] goes on: a machine that starts brings up Vault too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -64,20 +64,21 @@ impl TransitError {
 /// # Errors
 /// [`TransitError`]
 pub async fn open(config: &Config, sealed: &SealedBy) -> Result<UnlockKey, TransitError> {
-    let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config)?);
+    let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config, Asker::Command)?);
     let opened = unwrap(&vault, &key, ciphertext).await;
     farewell(&vault).await;
     opened
 }
 
-/// The same, for `serve`: while Vault is away or sealed it tries again, for half a minute.
+/// The same for a proxy, which goes on with the client that it was done with: a secret id that was unwrapped for it is used up. While Vault is
+/// away or sealed it tries again, with `patience` for half a minute.
 ///
 /// # Errors
-/// [`TransitError`], the last one.
-pub async fn open_patiently(config: &Config, sealed: &SealedBy) -> Result<UnlockKey, TransitError> {
-    let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config)?);
+/// [`TransitError`], the last one; no token is left behind.
+pub async fn open_and_stay(config: &Config, sealed: &SealedBy, patience: bool) -> Result<(UnlockKey, Arc<Vault>), TransitError> {
+    let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config, Asker::Proxy)?);
     vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + if patience { PATIENCE } else { Duration::ZERO };
     let mut said = None;
     let opened = loop {
         match unwrap(&vault, &key, ciphertext).await {
@@ -92,8 +93,13 @@ pub async fn open_patiently(config: &Config, sealed: &SealedBy) -> Result<Unlock
             ended => break ended,
         }
     };
-    farewell(&vault).await;
-    opened
+    match opened {
+        Ok(key) => Ok((key, vault)),
+        Err(e) => {
+            farewell(&vault).await;
+            Err(e)
+        }
+    }
 }
 
 /// Makes 32 random bytes and has Vault wrap them with a key.
@@ -101,14 +107,14 @@ pub async fn open_patiently(config: &Config, sealed: &SealedBy) -> Result<Unlock
 /// # Errors
 /// [`TransitError`]: nothing was made that would have to be removed.
 pub async fn make(config: &Config, key: &TransitKey) -> Result<UnlockKey, TransitError> {
-    let vault = vault(config)?;
+    let vault = vault(config, Asker::Command)?;
     let made = wrap(&vault, key).await;
     farewell(&vault).await;
     made
 }
 
-fn vault(config: &Config) -> Result<Arc<Vault>, TransitError> {
-    Vault::new(vault_settings(&config.vault, Asker::Command)?).map_err(TransitError::settings)
+fn vault(config: &Config, asker: Asker) -> Result<Arc<Vault>, TransitError> {
+    Vault::new(vault_settings(&config.vault, asker)?).map_err(TransitError::settings)
 }
 
 /// The key and what it wrapped. Who writes the store's file chooses the name, so it is looked at before it becomes a path.
@@ -132,7 +138,7 @@ async fn wrap(vault: &Vault, key: &TransitKey) -> Result<UnlockKey, TransitError
 }
 
 /// Ends the token where this process logged in for it.
-async fn farewell(vault: &Vault) {
+pub async fn farewell(vault: &Vault) {
     let _ = tokio::time::timeout(FAREWELL, vault.close()).await;
 }
 

@@ -101,6 +101,26 @@ fn another_token_or_none_ends_the_old_one_its_sessions_and_its_tunnels() {
     assert_eq!(others.get("example.net", "/").status, 200, "another agent's tunnel stays all the while");
 }
 
+#[test]
+fn a_token_that_is_put_back_brings_no_session_back_and_replicas_agree() {
+    let Some(bao) = Bao::dev("vault::agents::a_token_that_is_put_back_brings_no_session_back_and_replicas_agree") else { return };
+    let (first, second) = (fresh_key(), fresh_key());
+    bao.put(BUILDER, &[("token", &first)]);
+    let mut fleet = Fleet::new(bao, super::fleet::ALL);
+    fleet.start(2);
+    let (one, two) = (&fleet.replicas[0], &fleet.replicas[1]);
+    let old = session(&one.home, &one.serve, "builder");
+    let elsewhere = |serve: &Serve| Agent::from_url(&one.home, serve, &one.serve.env_for(&one.home, "builder")["HTTPS_PROXY"]);
+    assert_eq!((knock(&old), knock(&elsewhere(&two.serve))), (200, 200));
+    for token in [&second, &first] {
+        fleet.bao.put(BUILDER, &[("token", token)]);
+        within(SOON, "the token is known", || (knock_or_close(&one.agent_with("builder", token)) == 200).then_some(()));
+        assert_eq!(knock(&old), 407, "its sessions are over");
+    }
+    let young = elsewhere(&two.serve);
+    within(SOON, "a new session holds at the other replica", || (knock_or_close(&young) == 200).then_some(()));
+}
+
 /// The same as [`knock`]; 0 where the connection was closed at that moment.
 fn knock_or_close(agent: &Agent) -> u16 {
     agent.try_connect("example.net:443").map_or(0, |(reply, _)| reply.status)

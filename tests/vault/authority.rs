@@ -147,12 +147,16 @@ fn what_is_no_ca_and_no_key_stops_the_start() {
     let fleet = Fleet::new(bao, ALL);
     let home = fleet.home();
     let ((certificate, key), (other, _)) = (another_ca(), another_ca());
-    let put = |path: &str, fields: &[(&str, &str)]| fleet.bao.put(path, fields);
-    let stops = |words: &[&str]| {
-        let said = Fleet::stops(&home);
+    let put = |path: &str, fields: &[(&str, &str)]| {
+        fleet.bao.put(path, fields);
+    };
+    let stops_with = |code: i32, words: &[&str]| {
+        let said = home.say(&["serve"], "");
+        said.expect_error(code);
         assert!(words.iter().all(|w| said.stderr.contains(w)), "{words:?} in {said:?}");
         assert!(!said.stderr.contains(key.lines().nth(1).unwrap()), "{said:?}");
     };
+    let stops = |words: &[&str]| stops_with(2, words);
     put(CA, &[("certificate", &certificate)]);
     stops(&["vault.ca", CA, "no field `private_key`"]);
     put(CA, &[("certificate", &other), ("private_key", &key)]);
@@ -160,7 +164,7 @@ fn what_is_no_ca_and_no_key_stops_the_start() {
     put(CA, &[("certificate", &key), ("private_key", &key)]);
     stops(&["vault.ca", CA, "certificate is not PEM"]);
     fleet.bao.delete(CA);
-    stops(&["vault.ca", CA, "deleted"]);
+    stops_with(1, &["vault.ca", CA, "deleted"]);
     put(CA, &[("certificate", &certificate), ("private_key", &key)]);
     put(KEYS, &[("key", "c2hvcnQ=")]);
     stops(&["vault.signing_key", KEYS, "32 bytes in base64", "openssl rand -base64 32"]);
@@ -178,7 +182,8 @@ fn a_policy_that_lets_nothing_be_made_stops_the_start_with_the_line_that_lacks()
     let mut fleet = Fleet::new(bao, ALL);
     bao_reads_only(&fleet.bao);
     fleet.token = fleet.bao.token(&["reads"], "1h", None);
-    let said = Fleet::stops(&fleet.home());
+    let said = fleet.home().say(&["serve"], "");
+    said.expect_error(1);
     for words in
         ["vault.signing_key", "there is nothing at secret/keyhatch-keys", "path \"secret/data/keyhatch-keys\" { capabilities = [\"create\"] }"]
     {
@@ -262,4 +267,113 @@ fn an_intermediate_that_lives_for_seconds_is_renewed_in_time() {
     // The engine is gone: the last one signs until its end, and that is said.
     fleet.bao.api("DELETE", "sys/mounts/pki", Value::Null);
     fleet.reports(&["the last one signs on"]);
+}
+
+#[test]
+fn a_start_that_fails_or_is_ended_leaves_no_token_behind() {
+    let Some(bao) = Bao::dev("vault::authority::a_start_that_fails_or_is_ended_leaves_no_token_behind") else { return };
+    furnish(&bao);
+    let fleet = Fleet::new(bao, ALL);
+    let (role_id, secret_id) = fleet.bao.approle("keyhatch", &["keyhatch"], "1h", "1h");
+    let mut home = fleet.home();
+    home.set("VAULT_TOKEN", None);
+    let file = home.outside().join("secret-id");
+    std::fs::write(&file, secret_id).unwrap();
+    let text = std::fs::read_to_string(home.path().join("keyhatch.toml")).unwrap();
+    let auth = format!("auth = {{ method = \"approle\", role_id = \"{role_id}\", secret_id_file = \"{}\" }}\ndiscover =", file.display());
+    std::fs::write(home.path().join("keyhatch.toml"), text.replacen("discover =", &auth, 1)).unwrap();
+    let all_ended = |least: usize| {
+        let ends = fleet.bao.asked().iter().filter(|asked| asked.path == "auth/token/revoke-self" && asked.by == "approle").count();
+        let logins = fleet.bao.requests("auth/approle/login");
+        assert!(logins == ends && logins >= least, "{logins} log-ins, {ends} ended");
+    };
+    // The CA is malformed: the start fails after the log-in.
+    fleet.bao.put(CA, &[("certificate", "x"), ("private_key", "y")]);
+    home.say(&["serve"], "").expect_error(2);
+    all_ended(1);
+    // A listener that is taken is found before Vault is asked; a trust file that is not there after it.
+    fleet.bao.purge(CA);
+    let good = std::fs::read_to_string(home.path().join("keyhatch.toml")).unwrap();
+    let bad = good.replacen("extra_ca_files = [", "extra_ca_files = [\"/nowhere\", ", 1);
+    assert_ne!(bad, good);
+    std::fs::write(home.path().join("keyhatch.toml"), bad).unwrap();
+    let said = home.say(&["serve"], "");
+    assert_ne!(said.code, 0, "{said:?}");
+    all_ended(1);
+    std::fs::write(home.path().join("keyhatch.toml"), good).unwrap();
+    // Told to end while it waits.
+    fleet.bao.api("POST", "sys/quotas/rate-limit/one", json!({ "path": "secret/data/keyhatch/openrouter", "rate": 1.0, "interval": "1h" }));
+    fleet.bao.api_as(fleet.bao.root_token(), "GET", "secret/data/keyhatch/openrouter", &Value::Null);
+    let log = home.outside().join("ended.log");
+    let out = std::fs::File::create(&log).unwrap();
+    let mut child = home.command(&["serve"]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(out).spawn().unwrap();
+    within(PATIENCE, "serve waits", || std::fs::read_to_string(&log).ok().filter(|l| l.contains("waiting for Vault")));
+    rustix::process::kill_process(rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap(), rustix::process::Signal::TERM).unwrap();
+    assert!(within(PATIENCE, "serve ends", || child.try_wait().unwrap()).success());
+    all_ended(2);
+}
+
+#[test]
+fn a_ca_that_cannot_be_taken_is_tried_again_and_one_without_its_root_is_warned_about() {
+    let Some(bao) = Bao::dev("vault::authority::a_ca_that_cannot_be_taken_is_tried_again_and_one_without_its_root_is_warned_about") else { return };
+    furnish(&bao);
+    let fleet = Fleet::one(bao, ALL);
+    let replica = &fleet.replicas[0];
+    let (before, path) = (replica.ca(), replica.home.path().join("ca.pem"));
+    // It cannot be written: nothing is changed.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("in-the-way")).unwrap();
+    let ((root, root_key), (own, key)) = (another_ca(), another_ca());
+    fleet.bao.put(CA, &[("certificate", &root), ("private_key", &root_key)]);
+    fleet.reports(&["the last one signs on", "ca.pem"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    within(SOON, "it is taken after all", || std::fs::read_to_string(&path).ok().filter(|pem| *pem == root));
+    assert_ne!(before, root);
+    within(SOON, "a record of it", || replica.audit().contains("\"ca.change\"").then_some(()));
+    assert!(!replica.serve.log().contains("is no root"));
+    // An intermediate whose root is left out.
+    let intermediate = under(&root, &root_key, &key);
+    assert_ne!(intermediate, own);
+    fleet.bao.put(CA, &[("certificate", &intermediate), ("private_key", &key)]);
+    within(SOON, "it is warned about", || replica.serve.log().contains("is no root").then_some(()));
+}
+
+#[test]
+fn an_earlier_ca_vouches_for_no_origin() {
+    let Some(bao) = Bao::dev("vault::authority::an_earlier_ca_vouches_for_no_origin") else { return };
+    furnish(&bao);
+    let mut fleet = Fleet::new(bao, ALL);
+    let ((first, first_key), (second, second_key), (third, third_key)) = (another_ca(), another_ca(), another_ca());
+    fleet.bao.put(CA, &[("certificate", &first), ("private_key", &first_key)]);
+    let home = fleet.home();
+    let (file, other) = (home.outside().join("first.pem"), home.outside().join("second.pem"));
+    std::fs::write(&file, &first).unwrap();
+    std::fs::write(&other, &second).unwrap();
+    let text = std::fs::read_to_string(home.path().join("keyhatch.toml")).unwrap();
+    let both = format!("extra_ca_files = [\"{}\", \"{}\", ", file.display(), other.display());
+    std::fs::write(home.path().join("keyhatch.toml"), text.replacen("extra_ca_files = [", &both, 1)).unwrap();
+    let left_out = |log: &str, file: &std::path::Path| log.contains(&format!("{} holds the CA of keyhatch", file.display()));
+    let mut serve = Serve::start(&home);
+    assert!(left_out(&serve.log(), &file) && !left_out(&serve.log(), &other), "{}", serve.log());
+    serve.stop();
+    // Both starts write the same log.
+    let begin = serve.log().len();
+    // Replaced while it was down, and while it is up.
+    fleet.bao.put(CA, &[("certificate", &second), ("private_key", &second_key)]);
+    fleet.replicas.push(Replica { serve: Serve::start(&home), home });
+    let log = || fleet.replicas[0].serve.log().split_off(begin);
+    assert!(left_out(&log(), &file) && left_out(&log(), &other), "{}", log());
+    let before = log().matches("holds the CA of keyhatch").count();
+    fleet.bao.put(CA, &[("certificate", &third), ("private_key", &third_key)]);
+    within(SOON, "both are left out still", || (log().matches("holds the CA of keyhatch").count() == before + 2).then_some(()));
+}
+
+/// A CA of that key which the other signs.
+fn under(certificate: &str, signer: &str, key: &str) -> String {
+    let issuer = rcgen::Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(signer).unwrap()).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "an intermediate");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.signed_by(&KeyPair::from_pem(key).unwrap(), &issuer).unwrap().pem()
 }

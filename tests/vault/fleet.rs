@@ -1,11 +1,10 @@
 //! A Vault, an origin of all hosts, and replicas that find in that Vault what they serve.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::raw::{PATIENCE, read_reply};
 use crate::support::world::{HOSTS, configuration};
-use crate::support::{Agent, Bao, Home, Origin, Said, Serve, package_dir, within};
+use crate::support::{Agent, Bao, Home, Origin, Serve, package_dir, within};
 
 /// The refresh time of all replicas here.
 pub const REFRESH: &str = "refresh = \"1s\"\n";
@@ -35,6 +34,8 @@ pub struct Fleet {
     pub origin: Origin,
     /// What `serve` logs in with: it has the shipped policy for discovery, and no other right.
     pub token: String,
+    /// Where replicas ask Vault, if not at its own address.
+    pub by_way_of: Option<String>,
     /// The `[vault]` of all replicas.
     vault: String,
     /// Vault.
@@ -48,7 +49,7 @@ impl Fleet {
         let policy = std::fs::read_to_string(package_dir().join("deploy/vault/keyhatch-discover-policy.hcl")).unwrap();
         bao.policy("keyhatch", &policy.replace("\n#path ", "\npath "));
         let token = bao.token(&["keyhatch"], "1h", None);
-        Self { replicas: Vec::new(), origin: Origin::agreeable(&HOSTS), token, vault: format!("{REFRESH}{vault}"), bao }
+        Self { replicas: Vec::new(), origin: Origin::agreeable(&HOSTS), token, by_way_of: None, vault: format!("{REFRESH}{vault}"), bao }
     }
 
     /// One replica, with that policy.
@@ -72,27 +73,11 @@ impl Fleet {
     #[track_caller]
     pub fn home(&self) -> Home {
         let mut home = Home::with_key_file("");
-        let vault = format!("[vault]\naddress = \"{}\"\n{}", self.bao.addr(), self.vault);
+        let address = self.by_way_of.clone().unwrap_or_else(|| self.bao.addr());
+        let vault = format!("[vault]\naddress = \"{address}\"\n{}", self.vault);
         home.configure(&configuration(&home, &self.origin, &vault));
         home.set("VAULT_TOKEN", Some(&self.token));
         home
-    }
-
-    /// Runs `serve` in a home where it must not start: exit code 2, and why.
-    #[track_caller]
-    pub fn stops(home: &Home) -> Said {
-        let log = home.outside().join("stopped.log");
-        let file = std::fs::File::create(&log).unwrap();
-        let mut child = home.command(&["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let start = Instant::now();
-        let ended = within(2 * PATIENCE, "it ends, or its time is over", || {
-            let ended = child.try_wait().unwrap();
-            (ended.is_some() || start.elapsed() > PATIENCE).then_some(ended)
-        });
-        let _ = (child.kill(), child.wait());
-        let code = ended.and_then(|status| status.code()).unwrap_or(-1);
-        let said = Said { code, stdout: String::new(), stderr: std::fs::read_to_string(log).unwrap() };
-        said.expect_error(2).clone()
     }
 
     /// So many more replicas, all started at once.
@@ -175,6 +160,12 @@ impl Replica {
     #[track_caller]
     pub fn ca(&self) -> String {
         std::fs::read_to_string(self.home.path().join("ca.pem")).unwrap()
+    }
+
+    /// Its audit log.
+    #[track_caller]
+    pub fn audit(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("audit.jsonl")).unwrap()
     }
 
     /// What `/readyz` says.

@@ -217,6 +217,7 @@ fn survives(load: &Load, balancer: &Balancer, killed: &mut Serve, other: SocketA
     load.go_on(200);
     let failures = load.failures();
     assert!(!failures.is_empty(), "it had connections open");
+    assert!(failures.iter().all(|f| !f.what.starts_with("status 4")), "nobody was refused: {failures:?}");
     assert!(failures.iter().all(|f| f.replica == Some(gone) && f.at >= at), "of {gone} alone, {other} goes on: {failures:?}");
     assert!(failures.len() <= 2 * CLIENTS as usize, "each client met it once or twice: {failures:?}");
     load.go_on(200);

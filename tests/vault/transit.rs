@@ -8,11 +8,12 @@ use crate::support::raw::PATIENCE;
 use crate::support::world::{HOSTS, configuration};
 use crate::support::{Agent, Bao, Home, Origin, Said, Serve, fresh_key, holds, package_dir, within};
 
-const STORE: &str = "[store]\nunlock = \"vault-transit\"\ntransit_key = \"keyhatch\"\n";
+/// `[store]` of a home that Vault unlocks.
+pub const STORE: &str = "[store]\nunlock = \"vault-transit\"\ntransit_key = \"keyhatch\"\n";
 
 /// A server with the engine and a key.
 #[track_caller]
-fn server(test: &str) -> Option<Bao> {
+pub fn server(test: &str) -> Option<Bao> {
     let bao = Bao::dev(test)?;
     bao.mount("transit", &json!({ "type": "transit" }));
     bao.api("POST", "transit/keys/keyhatch", Value::Null);
@@ -20,7 +21,7 @@ fn server(test: &str) -> Option<Bao> {
 }
 
 /// A home without a store, which knows where Vault is and has no passphrase.
-fn bare(bao: &Bao, configuration: &str) -> Home {
+pub fn bare(bao: &Bao, configuration: &str) -> Home {
     let mut home = Home::bare(configuration);
     home.set("KEYHATCH_PASSPHRASE", None);
     home.set("VAULT_ADDR", Some(&bao.addr()));

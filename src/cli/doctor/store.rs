@@ -83,7 +83,7 @@ fn open(ctx: &Context, home: &Home, config: &Config) -> Result<Option<Unlocked>,
         Err(HomeError::NoSource(_)) => return Ok(None),
         key => match key? {
             Some(key) => key,
-            None => ask_vault(config, &path, &sealed, Patience::None)?,
+            None => ask_vault(config, &path, &sealed, Patience::None)?.0,
         },
     };
     let store = Arc::new(LocalStore::open(&path, &key)?);

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::{Config, VaultAuth, VaultConfig};
 use crate::credential::Source;
 use crate::home::Home;
+use crate::server::discovered::Hold;
 use crate::server::{Picture, Remote, SigningKeys, is_for_the_proxy_alone, shared_ca, signs_ca, speaks_of_vault};
 use crate::telemetry::audit_log::verify;
 use crate::vault::hashicorp::{MountKind, TokenInfo, VaultError, VaultErrorKind};
@@ -136,7 +137,8 @@ fn everything(rest: &Rest<'_>, there: &There, state: Option<StoreState>, found: 
 
 fn discovered(config: &VaultConfig, remote: &Remote, picture: &Picture, is_whole: bool, found: &mut Findings) {
     let there = remote.found();
-    let folders = [(&config.discover, there.credentials.len(), "credential"), (&config.discover_agents, there.agents.len(), "agent")];
+    let used = there.credentials.iter().filter(|d| d.hold == Hold::None).count();
+    let folders = [(&config.discover, used, "credential"), (&config.discover_agents, there.agents.len(), "agent")];
     for (folder, count, what) in folders.into_iter().filter_map(|(folder, count, what)| Some((folder.as_ref()?, count, what))) {
         let message = format!("{folder} can be listed: {} discovered", counted(count as u64, what));
         if count == 0 {
@@ -145,7 +147,8 @@ fn discovered(config: &VaultConfig, remote: &Remote, picture: &Picture, is_whole
             found.ok(CHECK, message);
         }
     }
-    let mut remarks: Vec<String> = if is_whole { picture.remarks().map(str::to_owned).collect() } else { there.problems };
+    let mut remarks: Vec<String> =
+        if is_whole { picture.remarks().map(str::to_owned).collect() } else { there.problems.into_iter().chain(there.notes).collect() };
     remarks.sort_unstable();
     remarks.into_iter().for_each(|remark| found.add(CHECK, Level::Warning, remark, None));
     if let Some(folder) = config.discover.as_ref().filter(|_| config.discover_allow.is_none()) {

@@ -12,7 +12,7 @@ use crate::agent::AgentName;
 use crate::cli::agent_env::{self, AgentEnvironment};
 use crate::cli::base::Base;
 use crate::cli::ca;
-use crate::cli::context::{Context, not_started, runtime};
+use crate::cli::context::{Context, Patience, not_started, runtime};
 use crate::cli::error::CommandError;
 use crate::cli::session::utf8;
 use crate::config::ListenAddr;
@@ -28,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Unlocks the store, runs the proxy on a free port, and the command beside it.
 pub(super) fn run(ctx: &Context, args: &RunArgs, agent: AgentName) -> Result<Ended, CommandError> {
     process::hide_memory();
-    let mut base = ctx.base()?;
+    let mut base = ctx.base_with(Patience::Run)?;
     // What Vault alone holds is not known here.
     let inherited = agent_env::inherited(environment::all(), |values| match &base.store {
         Some(store) => store.reveals(values),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::cli::context::Unlocked;
-use crate::cli::context::{Change, Context, Patience, contradiction, method_of, new_transit_key};
+use crate::cli::context::{Change, Context, contradiction, method_of, new_transit_key};
 use crate::cli::error::{CommandError, DONE, Outcome};
 use crate::config::{Config, StoreConfig, UnlockMethod};
 use crate::envelope::{SealedBy, UnlockKey};
@@ -106,7 +106,7 @@ impl RekeyArgs {
         // A key file named there is the next one, unless the store has one now, which may have moved.
         let key_file = config.store.key_file.clone().filter(|_| matches!(sealed, SealedBy::KeyFile { .. }));
         let before = Config { store: StoreConfig { key_file, ..StoreConfig::default() }, ..config.clone() };
-        ctx.key_of(&before, store, &sealed, Patience::None)
+        ctx.key_of(&before, store, &sealed)
     }
 
     fn new_key(&self, home: &Home, config: &Config) -> Result<UnlockKey, CommandError> {

@@ -1,7 +1,8 @@
+mod beside;
+
 use std::cell::RefCell;
 
 use super::*;
-use crate::policy::Roster;
 
 /// An entry: its custom metadata, and its value.
 struct Entry {
@@ -279,7 +280,7 @@ fn secret(text: &str) -> Secret {
 }
 
 fn found_agent(name: &str, token: &str) -> AgentEntry {
-    agent(name, &BTreeMap::new(), Some(&secret(token)), None).unwrap_or_else(|e| panic!("{e}"))
+    agent(name, &BTreeMap::new(), Some(&secret(token)), None, Some(1)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -288,15 +289,15 @@ fn an_agent_has_a_token_or_its_digest() {
     assert!(by_token.token == TokenDigest::of(TOKEN.as_bytes()));
     let hex: String = Sha256::digest(TOKEN).iter().map(|b| format!("{b:02X}")).collect();
     let none = BTreeMap::new();
-    let by_digest = agent("builder", &none, None, Some(&hex)).unwrap_or_else(|e| panic!("{e}"));
+    let by_digest = agent("builder", &none, None, Some(&hex), Some(1)).unwrap_or_else(|e| panic!("{e}"));
     assert!(by_digest.token == by_token.token && by_digest.generation == by_token.generation);
-    assert!(agent("builder", &none, Some(&secret(TOKEN)), Some(&hex)).is_ok());
+    assert!(agent("builder", &none, Some(&secret(TOKEN)), Some(&hex), Some(1)).is_ok());
     let other = found_agent("builder", &"x".repeat(32));
     assert!(other.generation != by_token.generation && found_agent("other", TOKEN).generation != by_token.generation);
     assert!(by_token.generation >> 63 == 0 && other.generation >> 63 == 0);
     let said = |custom: &[(&str, &str)]| {
         let custom = custom.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        agent("builder", &custom, Some(&secret(TOKEN)), None).map(|_| ())
+        agent("builder", &custom, Some(&secret(TOKEN)), None, Some(1)).map(|_| ())
     };
     assert!(said(&[("owner", "x"), ("enabled", "true")]).is_ok());
     for custom in [("enabled", "false"), ("enabled", "perhaps"), ("disabled", "true"), ("enable", "false")] {
@@ -321,58 +322,10 @@ fn an_agent_without_a_sound_token_is_refused_by_name() {
         (None, Some("ä000000000000000000000000000000000000000000000000000000000000000")),
         (Some(TOKEN), Some(hex.as_str())),
     ] {
-        let e = agent("builder", &none, token.map(secret).as_ref(), digest).map(|_| ()).expect_err("refused");
+        let e = agent("builder", &none, token.map(secret).as_ref(), digest, Some(1)).map(|_| ()).expect_err("refused");
         assert!(e.starts_with("agent `builder`: ") && token.is_none_or(|t| t.is_empty() || !e.contains(t)), "{e}");
     }
-    assert!(agent("a b", &none, Some(&secret(TOKEN)), None).is_err());
-}
-
-fn discovered(name: &'static str, agents: &str) -> Discovered {
-    entry(name, &[("allowed_domains", "a.example"), ("agents", agents)], KEY).good()
-}
-
-fn granted(roster: &Roster) -> Vec<(String, String)> {
-    let name = |id| roster.credentials.iter().find(|c| c.id == id).map(|c| c.name.to_string()).unwrap_or_default();
-    roster.grants.iter().map(|(agent, id)| (agent.to_string(), name(*id))).collect()
-}
-
-#[test]
-fn sources_are_merged_by_name_and_the_store_wins() {
-    let mut own = discovered("own", "").entry;
-    own.id = CredentialId([7; 16]);
-    let store_agent = AgentEntry { generation: 3, ..found_agent("default", TOKEN) };
-    let local =
-        Roster { credentials: vec![own.clone()], agents: vec![store_agent], grants: vec![(AgentName::parse("default").expect("a name"), own.id)] };
-    let found = vec![discovered("own", "default"), discovered("new", "default builder ghost")];
-    let agents = vec![found_agent("builder", &"b".repeat(40)), found_agent("default", &"d".repeat(40))];
-    let (roster, problems) = merge(&local, &[], found, agents);
-    let pairs = [("default", "own"), ("default", "new"), ("builder", "new")];
-    let mut is = granted(&roster);
-    let mut expected = pairs.map(|(a, c)| (a.to_owned(), c.to_owned()));
-    is.sort();
-    expected.sort();
-    assert_eq!(is, expected);
-    assert_eq!(roster.credentials.iter().map(|c| (c.name.as_str(), c.id)).next(), Some(("own", own.id)));
-    assert_eq!((roster.credentials.len(), roster.agents.len(), roster.agents[0].generation), (2, 2, 3));
-    assert_eq!(problems.len(), 3, "{problems:?}");
-    for (problem, words) in problems.iter().zip(["agent `default`", "secret/keyhatch/own", "`ghost`"]) {
-        assert!(problem.contains(words), "{problem}");
-    }
-}
-
-#[test]
-fn two_agents_with_one_token_are_both_refused() {
-    let agents = || vec![found_agent("a", TOKEN), found_agent("b", TOKEN), found_agent("c", &"c".repeat(32))];
-    let (roster, problems) = merge(&Roster::default(), &[], Vec::new(), agents());
-    assert_eq!(roster.agents.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["c"]);
-    assert!(problems.len() == 2 && problems.iter().all(|p| p.contains("the same token")), "{problems:?}");
-    // The store's own agent keeps its token; nobody else may have it.
-    let local = Roster { agents: vec![found_agent("mine", TOKEN)], ..Roster::default() };
-    let (roster, problems) = merge(&local, &[], Vec::new(), agents());
-    assert_eq!(roster.agents.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["mine", "c"]);
-    assert_eq!(problems.len(), 2);
-    let damaged = [AgentName::parse("c").expect("a name")];
-    assert!(merge(&Roster::default(), &damaged, vec![discovered("x", "c")], agents()).0.agents.is_empty(), "a damaged one does not come back");
+    assert!(agent("a b", &none, Some(&secret(TOKEN)), None, Some(1)).is_err());
 }
 
 #[test]
@@ -403,4 +356,10 @@ fn a_value_that_says_its_own_terms_goes_by_these_alone() {
     for value in [&[("a?version=3", "")][..], &[("a?version=4", "")][..]] {
         assert!(entry("openrouter", &[], value).read(&with_fields()).is_err(), "{value:?}");
     }
+}
+
+#[test]
+fn a_token_that_is_put_back_is_another_generation() {
+    let at = |version| agent("builder", &BTreeMap::new(), Some(&secret(TOKEN)), None, version).unwrap_or_else(|e| panic!("{e}")).generation;
+    assert!(at(Some(1)) == at(Some(1)) && at(Some(1)) != at(Some(3)) && at(None) == at(None) && at(None) != at(Some(1)));
 }

@@ -1,7 +1,7 @@
 //! The CA in force, and how another one takes its place.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::State;
 use crate::clock;
@@ -21,11 +21,14 @@ impl State {
         let transport = Arc::new(transport(&current.config, &ca.own_keys(), &self.resolver, &self.own_listeners)?);
         let picture = self.picture()?;
         write_ca(&ca, &self.home)?;
+        let detail = format!("{}, until {}", ca.signing(clock::now()).fingerprint(), ca.expires_at());
         self.leaves.replace_ca(Arc::new(ca));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let snapshot = Snapshot::compile(&picture.roster, egress(&current.config), serial);
         let settings = Arc::clone(&self.proxy.live().settings);
         self.proxy.replace(Live { snapshot, settings, transport, session_key: Arc::clone(&self.session_key) });
+        drop(current);
+        self.record("ca.change", &detail);
         Ok(())
     }
 
@@ -51,13 +54,7 @@ impl State {
 
     /// How it stands with the CA in Vault.
     pub(in crate::server) fn note_ca(&self, trouble: Option<String>) {
-        *self.ca_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// What an operator should know of it.
-    pub(super) fn ca_note(&self) -> Option<String> {
-        let trouble = self.ca_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().map(|why| format!("the CA in Vault cannot be had; the last one signs on: {why}"))
+        self.told().ca = trouble;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Fields;
@@ -14,17 +15,20 @@ use super::{VaultError, VaultErrorKind};
 
 /// Looks out of turn come no sooner after one another.
 const POKE_APART: Duration = Duration::from_secs(10);
+/// So many entries are read at once.
+const AT_ONCE: usize = 16;
 
 /// One entry, as it was read.
+#[derive(Clone, Copy)]
 pub struct Child<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its custom metadata; empty where the engine is KV v1.
-    pub custom: &'a BTreeMap<String, String>,
-    /// The version of that value; KV v1 has none.
-    pub version: Option<u64>,
-    /// Its value; `None` where its present version is deleted, or there is none yet.
+    /// Its custom metadata, empty where the engine is KV v1; `None` where it could not be read.
+    pub custom: Option<&'a BTreeMap<String, String>>,
+    /// Its value; `None` where its present version is deleted, there is none yet, or it could not be read.
     pub fields: Option<&'a Fields>,
+    /// Which version that is; `None` in KV v1.
+    pub version: Option<u64>,
 }
 
 /// What the entries of a folder are.
@@ -44,14 +48,14 @@ pub trait Entries: Send + Sync + 'static {
     /// What is wrong with it, for the operator.
     fn make(&self, child: &Child<'_>) -> Result<Self::Item, String>;
 
-    /// What stays of an item whose entry makes none any more, though it is still there.
-    fn withhold(&self, item: Self::Item) -> Option<Self::Item>;
+    /// What stands for an entry that is there, but could not be read, or makes nothing. `last` is what was made of it when it last did.
+    fn withhold(&self, child: &Child<'_>, last: Option<&Self::Item>) -> Option<Self::Item>;
 }
 
 /// What stands for an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made<T> {
-    /// What was made of it, if anything.
+    /// What was made of it, or stands in its stead, if anything.
     pub item: Option<T>,
     /// What is wrong with it, if anything.
     pub fault: Option<String>,
@@ -64,7 +68,7 @@ pub type Listing<T> = BTreeMap<String, Made<T>>;
 pub struct Folder<E: Entries> {
     path: String,
     entries: E,
-    known: Mutex<BTreeMap<String, Entry<E::Item>>>,
+    known: Mutex<BTreeMap<String, Arc<Entry<E::Item>>>>,
     listing: watch::Sender<Option<Arc<Listing<E::Item>>>>,
     trouble: Mutex<Option<String>>,
     poked: Mutex<Option<Instant>>,
@@ -72,10 +76,11 @@ pub struct Folder<E: Entries> {
 }
 
 /// What an entry was made of, and what was made.
-#[derive(Clone)]
 struct Entry<T> {
     seen: Option<Seen>,
     made: Made<T>,
+    /// What was made of it when it last could be used.
+    last: Option<T>,
 }
 
 /// An entry of KV v2 as its metadata tells it: while that stays, so does what was made of it.
@@ -86,6 +91,16 @@ struct Seen {
     created: Option<String>,
     gone: bool,
     custom: BTreeMap<String, String>,
+}
+
+/// What Vault says of an entry.
+enum Answer {
+    /// Nothing new.
+    Same,
+    /// Its metadata, where the engine has any, and its value, unless that is deleted.
+    Read { seen: Option<Seen>, value: Option<(Fields, Option<u64>)> },
+    /// It does not give it, though it lists it. The metadata, where that much could be read.
+    Refused { seen: Option<Seen>, why: VaultError },
 }
 
 impl<E: Entries> Folder<E> {
@@ -139,17 +154,33 @@ impl<E: Entries> Folder<E> {
     ///
     /// # Errors
     /// [`VaultError`] where the folder cannot be listed, or Vault cannot be asked for one of its entries: all stays as it was.
-    pub async fn look(&self, vault: &Vault) -> Result<(), VaultError> {
+    pub async fn look(&self, vault: &Arc<Vault>) -> Result<(), VaultError> {
         let names = vault.list(&self.path).await?;
         let metadata = vault.mount_of(&self.path).await?.kind == MountKind::KvV2;
         let mut next = BTreeMap::new();
+        let mut left = Vec::new();
         for name in names {
-            let before = lock(&self.known).get(&name).cloned();
-            if let Some(entry) = self.entry(vault, &name, metadata, before).await? {
-                // So that the next look goes on from here, should this one fail.
-                lock(&self.known).insert(name.clone(), entry.clone());
-                next.insert(name, entry);
+            match self.unfit(&name) {
+                Some(why) => drop(next.insert(name, Arc::new(Entry { seen: None, made: Made { item: None, fault: Some(why) }, last: None }))),
+                None => left.push(name),
             }
+        }
+        let (mut left, mut reads) = (left.into_iter(), JoinSet::new());
+        loop {
+            while reads.len() < AT_ONCE
+                && let Some(name) = left.next()
+            {
+                let before = lock(&self.known).get(&name).and_then(|before| before.seen.clone());
+                let (vault, path) = (Arc::clone(vault), format!("{}/{name}", self.path));
+                reads.spawn(async move { (name, ask(&vault, &path, metadata, before).await) });
+            }
+            let Some(read) = reads.join_next().await else { break };
+            let (name, answer) = read.map_err(|_| VaultError::new(VaultErrorKind::Unavailable, "reading an entry was cut short"))?;
+            // At the first outage the reads under way are given up: back-off is for all of them.
+            let entry = self.entry(&name, answer?);
+            // So that the next look goes on from here, should this one fail.
+            lock(&self.known).insert(name.clone(), Arc::clone(&entry));
+            next.insert(name, entry);
         }
         let listing: Listing<E::Item> = next.iter().map(|(name, entry)| (name.clone(), entry.made.clone())).collect();
         *lock(&self.known) = next;
@@ -163,59 +194,50 @@ impl<E: Entries> Folder<E> {
         Ok(())
     }
 
-    /// What stands for an entry now; `None` where it is gone since the folder was listed.
-    async fn entry(&self, vault: &Vault, name: &str, metadata: bool, before: Option<Entry<E::Item>>) -> Result<Option<Entry<E::Item>>, VaultError> {
-        let faulty = |seen, why: String, before: Option<Entry<E::Item>>| {
-            let item = before.and_then(|b| b.made.item).and_then(|item| self.entries.withhold(item));
-            Ok(Some(Entry { seen, made: Made { item, fault: Some(why) } }))
-        };
-        let path = format!("{}/{name}", self.path);
-        if let Some(folder) = name.strip_suffix('/') {
+    /// Why an entry is not even read, if so.
+    fn unfit(&self, name: &str) -> Option<String> {
+        match name.strip_suffix('/') {
             // An entry and a folder may have the same name.
-            let why = format!("{}/{}: this is a folder; what is in folders of the folder is not looked into", self.path, folder.escape_debug());
-            return faulty(None, why, None);
-        }
-        if let Err(why) = self.entries.check_name(name) {
-            return faulty(None, why, None);
-        }
-        let seen = match self.seen(vault, &path, metadata).await {
-            Ok(seen) => seen,
-            Err(e) if e.kind.is_outage() => return Err(e),
-            Err(e) if e.kind == VaultErrorKind::NotFound => return Ok(None),
-            Err(e) => return faulty(None, format!("{path}: {e}"), before),
-        };
-        if let Some(before) = before.as_ref().filter(|b| seen.is_some() && b.seen == seen) {
-            return Ok(Some(before.clone()));
-        }
-        let gone = seen.as_ref().is_some_and(|s| s.gone);
-        let reading = match if gone { None } else { Some(vault.read(&path, None).await) } {
-            Some(Ok(reading)) => Some(reading),
-            Some(Err(e)) if e.kind.is_outage() => return Err(e),
-            Some(Err(e)) if e.kind == VaultErrorKind::NotFound && !metadata => return Ok(None),
-            // It was there a moment ago: the next look tells.
-            Some(Err(e)) => return faulty(None, format!("{path}: {e}"), before),
-            None => None,
-        };
-        let empty = BTreeMap::new();
-        let custom = seen.as_ref().map_or(&empty, |s| &s.custom);
-        let (version, fields) = (reading.as_ref().and_then(|r| r.version), reading.as_ref().map(|r| &r.fields));
-        match self.entries.make(&Child { name, custom, version, fields }) {
-            Ok(item) => Ok(Some(Entry { seen, made: Made { item: Some(item), fault: None } })),
-            Err(why) => faulty(seen, why, before),
+            Some(folder) => {
+                Some(format!("{}/{}: this is a folder; what is in folders of the folder is not looked into", self.path, folder.escape_debug()))
+            }
+            None => self.entries.check_name(name).err(),
         }
     }
 
-    /// What the metadata says; `None` where the engine has none.
-    async fn seen(&self, vault: &Vault, path: &str, metadata: bool) -> Result<Option<Seen>, VaultError> {
-        if !metadata {
-            return Ok(None);
-        }
-        let Metadata { version, created, gone, custom } = vault.metadata(path).await?;
-        Ok(Some(Seen { version, created, gone, custom }))
+    /// What stands for an entry now.
+    fn entry(&self, name: &str, answer: Answer) -> Arc<Entry<E::Item>> {
+        let before = lock(&self.known).get(name).cloned();
+        let none = BTreeMap::new();
+        let (seen, value, why) = match (answer, &before) {
+            (Answer::Same, Some(before)) => return Arc::clone(before),
+            // Only what is known can be the same.
+            (Answer::Same, None) => (None, None, Some(format!("{}/{name}: it was not read", self.path))),
+            (Answer::Read { seen, value }, _) => (seen, value, None),
+            (Answer::Refused { seen, why }, _) => (seen, None, Some(format!("{}/{name}: {why}", self.path))),
+        };
+        let custom = match (&seen, &why) {
+            (Some(seen), _) => Some(&seen.custom),
+            (None, None) => Some(&none),
+            (None, Some(_)) => None,
+        };
+        let (fields, version) = value.as_ref().map_or((None, None), |(fields, version)| (Some(fields), *version));
+        let child = Child { name, custom, fields, version };
+        let refused = why.is_some();
+        let made = why.map_or_else(|| self.entries.make(&child), Err);
+        let last = before.as_ref().and_then(|before| before.last.as_ref());
+        Arc::new(match made {
+            Ok(item) => Entry { seen, last: Some(item.clone()), made: Made { item: Some(item), fault: None } },
+            Err(why) => {
+                let item = self.entries.withhold(&child, last);
+                // What was refused is asked for again at each look: another policy shows in no metadata.
+                Entry { seen: seen.filter(|_| !refused), last: last.cloned(), made: Made { item, fault: Some(why) } }
+            }
+        })
     }
 
     /// Looks into it every `refresh` until the task is ended; after a failure sooner, with growing waits.
-    pub async fn keep(&self, vault: &Vault, refresh: Duration) {
+    pub async fn keep(&self, vault: &Arc<Vault>, refresh: Duration) {
         let mut failures = 0_u32;
         let mut wait = jittered(refresh);
         loop {
@@ -248,5 +270,32 @@ impl<E: Entries> Folder<E> {
             _ => {}
         }
         *trouble = now;
+    }
+}
+
+/// Asks for an entry: of KV v2 its metadata first, and its value only where that says something new.
+///
+/// # Errors
+/// [`VaultError`] of an outage, which says nothing of the entry.
+async fn ask(vault: &Vault, path: &str, metadata: bool, before: Option<Seen>) -> Result<Answer, VaultError> {
+    let mut seen = None;
+    if metadata {
+        match vault.metadata(path).await {
+            Ok(Metadata { version, created, gone, custom }) => seen = Some(Seen { version, created, gone, custom }),
+            Err(e) if e.kind.is_outage() => return Err(e),
+            // What is gone since the folder was listed is not there at the next look.
+            Err(why) => return Ok(Answer::Refused { seen, why }),
+        }
+    }
+    if seen.is_some() && seen == before {
+        return Ok(Answer::Same);
+    }
+    if seen.as_ref().is_some_and(|s| s.gone) {
+        return Ok(Answer::Read { seen, value: None });
+    }
+    match vault.read(path, None).await {
+        Ok(reading) => Ok(Answer::Read { seen, value: Some((reading.fields, reading.version)) }),
+        Err(e) if e.kind.is_outage() => Err(e),
+        Err(why) => Ok(Answer::Refused { seen, why }),
     }
 }
