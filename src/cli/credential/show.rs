@@ -32,7 +32,10 @@ pub(super) fn run(ctx: &Context, args: &ShowArgs) -> Outcome {
     let name = CredentialName::parse(&args.name)?;
     let base = ctx.base()?;
     let mut info = base.credential(ctx, &name)?;
-    if let Source::Vault(reference) = &info.source {
+    // A damaged row is not believed even so far that Vault is asked.
+    if let Source::Vault(reference) = &info.source
+        && info.entry.broken.is_none()
+    {
         info.fingerprint = fingerprint(ctx, &base, reference);
     }
     if ctx.out.json {
