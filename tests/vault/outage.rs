@@ -35,11 +35,11 @@ fn sealed_stopped_restarted_and_unsealed_under_load() {
     assert_eq!(load.between(down, Instant::now()).keys().collect::<Vec<_>>(), [&200]);
 
     // Longer: what was promised, then 503 for all.
-    stage.bao.stop();
     let down = Instant::now();
+    stage.bao.stop();
     let ended = within(Duration::from_secs(30), "the grace ends", || load.first(503, down));
     assert!(ended - down >= Duration::from_secs(6), "not before its time: {:?}", ended - down);
-    assert!(ended - down < Duration::from_secs(12), "and not long after it: {:?}", ended - down);
+    assert!(ended - down < Duration::from_secs(15), "and not long after it: {:?}", ended - down);
     assert_eq!(load.between(down, ended).keys().collect::<Vec<_>>(), [&200]);
     let settled = ended + Duration::from_millis(500);
     within(Duration::from_secs(10), "more of them", || (Instant::now() > settled + Duration::from_secs(1)).then_some(()));
@@ -69,10 +69,11 @@ fn a_vault_that_hangs_is_an_outage_too() {
     let stage = Stage::new(bao, &key, "refresh = \"1s\"\nmax_stale = \"3s\"\n");
     assert_eq!(stage.ask().0, 200);
     let load = Load::start(&stage, 4, 100);
-    stage.bao.freeze();
     let down = Instant::now();
+    stage.bao.freeze();
     let ended = within(Duration::from_secs(30), "the grace ends", || load.first(503, down));
-    assert!(ended - down >= Duration::from_secs(3) && ended - down < Duration::from_secs(9), "{:?}", ended - down);
+    // The question that hangs may have been on its way already.
+    assert!(ended - down >= Duration::from_millis(2800) && ended - down < Duration::from_secs(10), "{:?}", ended - down);
     stage.bao.thaw();
     let up = Instant::now();
     let back = within(Duration::from_secs(30), "service is back", || load.first(200, up));
@@ -88,11 +89,11 @@ fn without_grace_the_first_failure_ends_it() {
     let stage = Stage::new(bao, &key, "refresh = \"1s\"\nmax_stale = \"0s\"\n");
     let load = Load::start(&stage, 4, 200);
     within(Duration::from_secs(20), "some refreshes", || (load.done() > 700).then_some(()));
-    stage.bao.seal();
     let down = Instant::now();
+    stage.bao.seal();
     assert_eq!(load.between(down - Duration::from_secs(60), down).keys().collect::<Vec<_>>(), [&200], "refreshing alone disturbs nobody");
     let ended = within(Duration::from_secs(10), "it ends", || load.first(503, down));
-    assert!(ended - down < Duration::from_secs(3), "{:?}", ended - down);
+    assert!(ended - down < Duration::from_secs(4), "{:?}", ended - down);
     drop(load);
     nothing_bare(&stage, &key);
 }
