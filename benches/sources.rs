@@ -98,8 +98,7 @@ fn remote(c: &mut Criterion) {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let login = Login::Token(Secret::from_opened(Bao::TOKEN.as_bytes()));
-    let settings =
-        VaultSettings { address: bao.address(), namespace: None, ca_file: None, client_cert: None, skip_verify: false, also_warn: Vec::new(), login };
+    let settings = VaultSettings::new(bao.address(), login);
     let vault = Vault::new(settings).expect("settings");
     let (secret, agent) = (Secret::from_opened(KEY.as_bytes()), AgentName::parse("default").expect("a name"));
     let written = async {

@@ -11,3 +11,9 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut out).expect("the operating system gives random bytes");
     out
 }
+
+/// A random share from 0 to 1, for waits that are not to end all at once.
+#[must_use]
+pub fn share() -> f64 {
+    f64::from(u16::from_be_bytes(bytes())) / f64::from(u16::MAX)
+}

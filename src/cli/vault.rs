@@ -74,7 +74,7 @@ impl There {
     /// The secret that a reference points to.
     pub(crate) fn value(&self, reference: &VaultReference) -> Result<Secret, CommandError> {
         let reading = self.read(reference).map_err(failed)?;
-        field(&reading, reference).map_err(CommandError::failed)
+        reading.fields.secret(reference).map_err(|e| CommandError::failed(e.to_string()))
     }
 }
 
@@ -91,17 +91,6 @@ impl Drop for There {
         };
         let _ = self.runtime.block_on(async { tokio::time::timeout(FAREWELL, farewell).await });
     }
-}
-
-/// The field of what was read, as a secret that can be used.
-pub(crate) fn field(reading: &Reading, reference: &VaultReference) -> Result<Secret, String> {
-    let (path, name) = (reference.path(), reference.field());
-    let found = reading.fields.get(name).ok_or_else(|| {
-        let names = reading.fields.names().collect::<Vec<_>>().join(", ");
-        let there = if names.is_empty() { "it has none".to_owned() } else { format!("it has: {names}") };
-        format!("{path} in Vault has no field `{name}`; {there}")
-    })?;
-    found.accepted().map_err(|e| format!("the field `{name}` of {path} in Vault: {e}"))
 }
 
 /// A failure of Vault as a command's.

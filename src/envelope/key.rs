@@ -66,6 +66,12 @@ impl Key {
         self.hmac(message).finalize().into_bytes().into()
     }
 
+    /// The keyed fingerprint of a secret: the first 8 hex digits of its HMAC.
+    #[must_use]
+    pub fn fingerprint(&self, secret: &Secret) -> String {
+        self.mac(secret.expose())[..4].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     /// Whether `tag` is the HMAC of the message, in constant time.
     #[must_use]
     pub fn mac_is(&self, message: &[u8], tag: &[u8]) -> bool {

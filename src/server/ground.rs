@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use super::ServerOptions;
 use super::authority::Authority;
 use super::error::{ReloadError, StartError, failed};
 use super::keeper::Keeper;
+use super::patience::Patience;
 use super::picture::Picture;
 use super::remote::Remote;
 use super::signing::SigningKeys;
@@ -19,12 +19,8 @@ use crate::config::VaultConfig;
 use crate::tls::{CaState, OwnKeys};
 use crate::vault::hashicorp::{Vault, VaultError};
 
-/// How long a `serve` waits for a Vault in outage.
-const WAIT: Duration = Duration::from_secs(30);
 /// How long the end of a start that failed may take.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Between two questions.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// The parts of a first state.
 pub(super) struct Ground {
@@ -54,14 +50,14 @@ impl Ground {
         let mut shared = None;
         let mut authority = None;
         if let Some(remote) = &remote {
-            let patience = Patience::of(options);
+            let patience = Patience::new(options.is_serve);
             if let Some(path) = &config.signing_key {
-                shared = Some(patience.wait(async || SigningKeys::load(remote.vault(), path).await).await?);
+                shared = Some(wait(&patience, async || SigningKeys::load(remote.vault(), path).await).await?);
             }
             if let Some(path) = &config.ca {
-                authority = Some(patience.wait(async || Authority::load(remote.vault(), path, clock::now()).await).await?);
+                authority = Some(wait(&patience, async || Authority::load(remote.vault(), path, clock::now()).await).await?);
             }
-            patience.wait(async || remote.look().await).await.map_err(unguarded)?;
+            wait(&patience, async || remote.look().await).await.map_err(unguarded)?;
         }
         let keeper = Keeper::new(options.store.clone(), shared)?;
         let (home, there) = (options.home.clone(), remote.clone());
@@ -122,33 +118,9 @@ fn unguarded(error: ReloadError) -> ReloadError {
     }
 }
 
-/// Until when a Vault in outage is waited for: a machine that boots starts `serve` and Vault together.
-struct Patience(Instant);
-
-impl Patience {
-    /// A person who waits for `run` is told at once.
-    fn of(options: &ServerOptions) -> Self {
-        Self(Instant::now() + if options.is_serve { WAIT } else { Duration::ZERO })
-    }
-
-    /// Asks again and again while Vault is in outage and there is time.
-    async fn wait<T>(&self, ask: impl AsyncFn() -> Result<T, ReloadError>) -> Result<T, ReloadError> {
-        let mut said = None;
-        loop {
-            match ask().await {
-                Err(e) if e.is_outage() && Instant::now() + PAUSE < self.0 => {
-                    let line = e.to_string();
-                    if said.as_ref() != Some(&line) {
-                        let left = self.0.duration_since(Instant::now()).as_secs_f32().ceil();
-                        tracing::warn!("waiting for Vault, for up to {left} s: {line}");
-                        said = Some(line);
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-                ended => return ended,
-            }
-        }
-    }
+/// Asks what the start needs of Vault, with patience.
+async fn wait<T>(patience: &Patience, ask: impl AsyncFn() -> Result<T, ReloadError>) -> Result<T, ReloadError> {
+    patience.wait(ReloadError::is_outage, |left, line| tracing::warn!("waiting for Vault, for up to {left} s: {line}"), ask).await
 }
 
 /// What `[vault]` must say beside nothing else for a proxy without a local store; the names of the keys that are missing.
@@ -163,6 +135,8 @@ pub fn missing_for_no_store(config: &VaultConfig) -> Vec<&'static str> {
 mod tests {
     use std::cell::Cell;
 
+    use tokio::time::Instant;
+
     use super::*;
     use crate::vault::hashicorp::VaultErrorKind;
 
@@ -170,13 +144,13 @@ mod tests {
     async fn an_outage_is_waited_for_and_a_refusal_is_not() {
         let asked = async |patience: Patience, kind: VaultErrorKind, good_at: u32| {
             let asked = Cell::new(0);
-            let answer = patience.wait(async || {
+            let answer = wait(&patience, async || {
                 asked.set(asked.get() + 1);
                 if asked.get() == good_at { Ok(()) } else { Err(ReloadError::vault("vault.ca", VaultError::new(kind, "why"))) }
             });
             (answer.await.map_err(|e| e.to_string()), asked.get())
         };
-        let (long, none) = (|| Patience(Instant::now() + WAIT), || Patience(Instant::now()));
+        let (long, none) = (|| Patience::new(true), || Patience(Instant::now()));
         assert_eq!(asked(long(), VaultErrorKind::Sealed, 2).await, (Ok(()), 2));
         let refused = Err("`vault.ca` cannot be had: why".to_owned());
         for kind in [VaultErrorKind::LoginRefused, VaultErrorKind::Denied, VaultErrorKind::BadAnswer] {

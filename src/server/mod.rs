@@ -8,6 +8,7 @@ mod ground;
 mod keeper;
 mod listen;
 mod ops;
+mod patience;
 mod picture;
 mod remote;
 mod settings;

@@ -78,8 +78,7 @@ impl SigningKeys {
     /// The keyed fingerprint of a value: 8 hex digits, the same on every replica.
     #[must_use]
     pub fn fingerprint(&self, secret: &Secret) -> String {
-        let mac = self.0.subkey(Purpose::Fingerprint).mac(secret.expose());
-        mac[..4].iter().map(|b| format!("{b:02x}")).collect()
+        self.0.subkey(Purpose::Fingerprint).fingerprint(secret)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::error::ReloadError;
+use super::patience::Patience;
 use super::vault_settings::{Asker, vault_settings};
 use crate::config::Config;
 use crate::credential::Secret;
@@ -14,10 +14,6 @@ use crate::envelope::{SealedBy, UnlockKey};
 use crate::random;
 use crate::vault::hashicorp::{TransitKey, Vault, VaultError, VaultErrorKind};
 
-/// How long [`open_and_stay`] goes on: a machine that starts brings up Vault too.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How long the end of a token of our own may take: it would end by itself later.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -78,21 +74,8 @@ pub async fn open(config: &Config, sealed: &SealedBy) -> Result<UnlockKey, Trans
 pub async fn open_and_stay(config: &Config, sealed: &SealedBy, patience: bool) -> Result<(UnlockKey, Arc<Vault>), TransitError> {
     let ((key, ciphertext), vault) = (wrapped(sealed)?, vault(config, Asker::Proxy)?);
     vault.warnings().iter().for_each(|w| tracing::warn!("{w}"));
-    let until = Instant::now() + if patience { PATIENCE } else { Duration::ZERO };
-    let mut said = None;
-    let opened = loop {
-        match unwrap(&vault, &key, ciphertext).await {
-            Err(e) if e.is_outage() && Instant::now() + PAUSE < until => {
-                let line = e.to_string();
-                if said.as_ref() != Some(&line) {
-                    tracing::warn!("the store cannot be unlocked yet, and is tried again for up to {} s: {line}", PATIENCE.as_secs());
-                    said = Some(line);
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            ended => break ended,
-        }
-    };
+    let say = |left, line: &str| tracing::warn!("the store cannot be unlocked yet, and is tried again for up to {left} s: {line}");
+    let opened = Patience::new(patience).wait(TransitError::is_outage, say, async || unwrap(&vault, &key, ciphertext).await).await;
     match opened {
         Ok(key) => Ok((key, vault)),
         Err(e) => {

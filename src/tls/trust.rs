@@ -17,24 +17,10 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::describe::describe_crl_error;
 use super::state::OwnKeys;
+use crate::environment;
 
 /// How many origins' sessions are kept for resumption.
 const SESSIONS: usize = 256;
-
-/// Bundles of anchors as systems place them; the first that is there is read.
-const BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Arch, Gentoo, NixOS
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL 7 and later
-    "/etc/pki/tls/certs/ca-bundle.crt",                  // older RHEL
-    "/etc/ssl/ca-bundle.pem",                            // SUSE
-    "/etc/ssl/cert.pem",                                 // Alpine, macOS, OpenBSD
-    "/usr/local/etc/ssl/cert.pem",                       // FreeBSD
-    "/usr/local/share/certs/ca-root-nss.crt",            // DragonFly
-    "/etc/openssl/certs/ca-certificates.crt",            // NetBSD
-    "/etc/certs/ca-certificates.crt",                    // illumos, Solaris
-];
-/// Directories of anchors, each of which is read: a certificate may be in one and in no bundle.
-const DIRECTORIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs", "/usr/local/share/certs", "/etc/openssl/certs", "/etc/certs/CA"];
 
 /// Where the system keeps its anchors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,8 +107,8 @@ impl SystemStore {
     /// The places of this system, by their usual names alone.
     #[must_use]
     pub fn here() -> Self {
-        let there = |paths: &[&str]| paths.iter().map(PathBuf::from).filter(|p| p.exists()).collect::<Vec<_>>();
-        Self { bundle: there(BUNDLES).into_iter().next(), directories: there(DIRECTORIES) }
+        let (bundle, directories) = environment::trust_anchors();
+        Self { bundle, directories }
     }
 
     /// Its certificates. What cannot be read is a warning: one bad file must not take the others away.

@@ -11,6 +11,7 @@ mod call;
 mod cells;
 mod client;
 mod error;
+mod field;
 mod folder;
 mod keeper;
 mod leases;
@@ -43,6 +44,7 @@ pub use answers::{Fields, Health, Lease, Metadata, Mount, MountKind, Reading, Si
 pub use cells::Wanted;
 pub use client::{Vault, VaultStats};
 pub use error::{VaultError, VaultErrorKind};
+pub use field::{FieldError, unfit};
 pub use folder::{Child, Entries, Folder, Listing, Made};
 pub use paths::{Freshness, Standing};
 pub use settings::{DEFAULT_ADDRESS, Login, VaultSettings};

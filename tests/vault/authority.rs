@@ -92,15 +92,7 @@ async fn what_is_there_is_left_alone_by_who_may_only_create() {
     let fleet = Fleet::new(bao, ALL);
     let own = |text: &str| Secret::from_opened(text.as_bytes());
     let login = Login::Token(own(&fleet.token));
-    let settings = VaultSettings {
-        address: fleet.bao.addr(),
-        namespace: None,
-        ca_file: None,
-        client_cert: None,
-        skip_verify: false,
-        login,
-        also_warn: Vec::new(),
-    };
+    let settings = VaultSettings::new(fleet.bao.addr(), login);
     let vault = Vault::new(settings).unwrap();
     assert_eq!(vault.create(CA, &[("by", &own("one"))]).await, Ok(true));
     // To this token a 403, for writing what is there is `update`.

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Fields;
+use super::field::{FieldError, unfit};
 use super::paths::Path;
 use crate::credential::{CredentialId, CredentialName, Material, Presentation, VaultReference};
 use crate::vault::{Fetched, Held, Unavailable};
@@ -18,10 +19,6 @@ const FIRST: Duration = Duration::from_secs(5);
 const DOUBT: Duration = Duration::from_secs(1);
 /// When it is worth trying again after an outage of Vault.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// How many fields a message names, and how much of each.
-const NAMES_SHOWN: usize = 10;
-const NAME_SHOWN: usize = 40;
 
 /// A credential whose value is to be kept: what the roster says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,17 +113,13 @@ impl Cell {
 
     /// The value as a header field, and whether it is a short one.
     fn lay_out(&self, fields: &Fields) -> Result<(Material, bool), Unavailable> {
-        let (path, field) = (self.wanted.reference.path(), self.wanted.reference.field());
-        let found = fields.get(field).ok_or_else(|| {
-            let shown = |name: &str| name.chars().take(NAME_SHOWN).collect::<String>();
-            let names = fields.names().take(NAMES_SHOWN).map(shown).collect::<Vec<_>>().join(", ");
-            let there = if names.is_empty() { "it has none".to_owned() } else { format!("it has: {names}") };
-            Unavailable::new("vault_no_field", format!("{path} in Vault has no field `{field}`; {there}"))
+        let reference = &self.wanted.reference;
+        let secret = fields.secret(reference).map_err(|e| match e {
+            FieldError::Missing(why) => Unavailable::new("vault_no_field", why),
+            FieldError::Unfit(why) => Unavailable::new("vault_unfit", why),
         })?;
-        let unfit = |why: String| Unavailable::new("vault_unfit", format!("the field `{field}` of {path} in Vault: {why}"));
-        let secret = found.accepted().map_err(|e| unfit(e.to_string()))?;
         let weak = secret.is_weak();
-        let material = Material::new(&self.wanted.presentation, secret).map_err(|e| unfit(e.to_string()))?;
+        let material = Material::new(&self.wanted.presentation, secret).map_err(|e| Unavailable::new("vault_unfit", unfit(reference, e)))?;
         Ok((material, weak))
     }
 

@@ -5,7 +5,7 @@ use crate::credential::Secret;
 fn keeper() -> Keeper {
     let login = Login::Token(Secret::from_opened(b"none"));
     let address = "http://127.0.0.1:1".to_owned();
-    let settings = VaultSettings { address, namespace: None, ca_file: None, client_cert: None, skip_verify: false, login, also_warn: Vec::new() };
+    let settings = VaultSettings::new(address, login);
     let vault = Vault::new(settings).expect("settings");
     let freshness = Freshness { refresh: Duration::from_secs(30), max_stale: Duration::from_secs(600) };
     let (path, queue, leases) = (Path::new("database/creds/role", None), Arc::new(Queue::new()), Leases::new(Arc::clone(&vault)));

@@ -126,15 +126,7 @@ mod tests {
 
     fn leases() -> Arc<Leases> {
         let login = Login::Token(Secret::from_opened(b"none"));
-        let settings = VaultSettings {
-            address: "http://127.0.0.1:1".into(),
-            namespace: None,
-            ca_file: None,
-            client_cert: None,
-            skip_verify: false,
-            login,
-            also_warn: Vec::new(),
-        };
+        let settings = VaultSettings::new("http://127.0.0.1:1", login);
         Leases::new(Vault::new(settings).expect("settings"))
     }
 

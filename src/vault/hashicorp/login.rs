@@ -127,8 +127,7 @@ impl Failed {
 
 /// Some moment between a half and two thirds of a life from now, so that replicas do not all come at once.
 pub(super) fn due_after(life: Duration) -> Instant {
-    let jitter = f64::from(u16::from_le_bytes(crate::random::bytes())) / f64::from(u16::MAX);
-    Instant::now() + life.mul_f64(0.5 + 0.15 * jitter)
+    Instant::now() + life.mul_f64(0.5 + 0.15 * crate::random::share())
 }
 
 /// Reads a small file: what it holds without white space round it, and a digest to tell a change by.

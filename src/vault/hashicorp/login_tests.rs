@@ -73,7 +73,7 @@ fn refusing() -> (String, Arc<AtomicUsize>) {
 async fn a_path_that_stays_refused_causes_one_log_in() {
     let (address, log_ins) = refusing();
     let login = Login::AppRole { mount: "approle".into(), role_id: "r".into(), secret_id_file: None, wrapped: false };
-    let settings = VaultSettings { address, namespace: None, ca_file: None, client_cert: None, skip_verify: false, login, also_warn: Vec::new() };
+    let settings = VaultSettings::new(address, login);
     // Every token counts as old enough to be replaced.
     let vault = Vault::with(settings, Duration::ZERO).expect("good settings");
     for _ in 0..5 {

@@ -204,8 +204,7 @@ impl Stand {
 
 /// A little before the time is over, and not for all paths at once.
 pub(super) fn jittered(time: Duration) -> Duration {
-    let share = f64::from(u16::from_be_bytes(random::bytes())) / f64::from(u16::MAX);
-    time.mul_f64(0.8 + 0.15 * share)
+    time.mul_f64(0.8 + 0.15 * random::share())
 }
 
 pub(super) fn back_off(failures: u32) -> Duration {

@@ -97,8 +97,7 @@ impl Keeper {
                 tracing::debug!("the token of Vault is not renewed yet: {error}");
                 self.failures = (self.failures + 1).min(8);
                 let longest = LONGEST_WAIT.min(Duration::from_millis(100) * 2_u32.pow(self.failures));
-                let jitter = f64::from(u16::from_le_bytes(crate::random::bytes())) / f64::from(u16::MAX);
-                longest.mul_f64(0.5 + 0.5 * jitter)
+                longest.mul_f64(0.5 + 0.5 * crate::random::share())
             }
         }
     }

@@ -101,6 +101,13 @@ pub(super) fn is_loopback(host: &str) -> bool {
 }
 
 impl VaultSettings {
+    /// A Vault at this address, asked in the usual way: the system's anchors, no namespace, no certificate of one's own.
+    #[must_use]
+    pub fn new(address: impl Into<String>, login: Login) -> Self {
+        let address = address.into();
+        Self { address, namespace: None, ca_file: None, client_cert: None, skip_verify: false, login, also_warn: Vec::new() }
+    }
+
     /// What is to be said at every start and by `doctor`: a way to Vault on which others may read or pose.
     pub(super) fn warnings(&self, address: &Address) -> Vec<String> {
         let mut out = self.also_warn.clone();
@@ -126,7 +133,7 @@ mod tests {
 
     fn settings(address: &str, skip_verify: bool) -> VaultSettings {
         let login = Login::Token(Secret::from_opened(b"hvs.test"));
-        VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify, login, also_warn: Vec::new() }
+        VaultSettings { skip_verify, ..VaultSettings::new(address, login) }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::error::VaultError;
 use super::settings::VaultSettings;
+use crate::environment;
 
 /// The set-up of the client. The files are read here, once.
 ///
@@ -60,21 +61,12 @@ fn roots(settings: &VaultSettings, https: bool) -> Result<RootCertStore, VaultEr
     Ok(roots)
 }
 
-/// The bundles of the common systems; the first that is there is read.
-const BUNDLES: [&str; 7] = [
-    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Arch, Gentoo, NixOS
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL 7 and later
-    "/etc/pki/tls/certs/ca-bundle.crt",                  // older RHEL
-    "/etc/ssl/ca-bundle.pem",                            // SUSE
-    "/etc/ssl/cert.pem",                                 // Alpine, macOS, OpenBSD
-    "/usr/local/etc/ssl/cert.pem",                       // FreeBSD
-    "/etc/openssl/certs/ca-certificates.crt",            // NetBSD
-];
-
+/// Those that can be read: one bad file must not take the others away.
 fn load_system() -> Vec<CertificateDer<'static>> {
-    let bundle = BUNDLES.iter().map(Path::new).find(|p| p.exists());
-    let directory = Path::new("/etc/ssl/certs");
-    rustls_native_certs::load_certs_from_paths(bundle, directory.is_dir().then_some(directory)).certs
+    let (bundle, directories) = environment::trust_anchors();
+    let of_bundle = bundle.iter().map(|file| rustls_native_certs::load_certs_from_paths(Some(file), None));
+    let of_directories = directories.iter().map(|directory| rustls_native_certs::load_certs_from_paths(None, Some(directory)));
+    of_bundle.chain(of_directories).flat_map(|found| found.certs).collect()
 }
 
 fn certificates(file: &Path, variable: &str) -> Result<Vec<CertificateDer<'static>>, VaultError> {

@@ -196,7 +196,7 @@ pub(super) fn digest(table: Table, row: &[Field]) -> Digest {
 /// The fingerprint of a secret: the first 8 hex digits of its HMAC under a key of the store.
 pub(super) fn fingerprint(key: &Secret, secret: &Secret) -> Option<String> {
     let key: Zeroizing<[u8; 32]> = Zeroizing::new(key.expose().try_into().ok()?);
-    Some(Key::from_bytes(*key).mac(secret.expose())[..4].iter().map(|b| format!("{b:02x}")).collect())
+    Some(Key::from_bytes(*key).fingerprint(secret))
 }
 
 /// The version and the source of a value.

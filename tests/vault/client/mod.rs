@@ -27,7 +27,7 @@ use crate::support::Bao;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(address: &str, login: Login) -> VaultSettings {
-    VaultSettings { address: address.into(), namespace: None, ca_file: None, client_cert: None, skip_verify: false, login, also_warn: Vec::new() }
+    VaultSettings::new(address, login)
 }
 
 fn token(token: &str) -> Login {

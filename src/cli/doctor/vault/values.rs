@@ -2,10 +2,10 @@
 
 use super::{CHECK, Rest, wrong};
 use crate::cli::doctor::{Findings, Level};
-use crate::cli::vault::{There, field};
+use crate::cli::vault::There;
 use crate::credential::{CredentialName, Material, VaultReference};
 use crate::server::Picture;
-use crate::vault::hashicorp::{MountKind, Reading, VaultError, VaultErrorKind, Wanted};
+use crate::vault::hashicorp::{FieldError, MountKind, Reading, VaultError, VaultErrorKind, Wanted, unfit};
 
 /// Reads each value once.
 pub(super) fn look(rest: &Rest<'_>, there: &There, picture: &Picture, found: &mut Findings) {
@@ -37,13 +37,14 @@ fn rotate(name: &CredentialName, place: &str) -> String {
 fn judge(wanted: &Wanted, is_discovered: bool, reading: Reading, found: &mut Findings) -> bool {
     let Wanted { name, reference, presentation, .. } = wanted;
     let path = reference.path();
-    let lacks = reading.fields.get(reference.field()).is_none();
+    let read = reading.fields.secret(reference);
+    let lacks = matches!(read, Err(FieldError::Missing(_)));
     let mend = match (lacks, is_discovered) {
         (true, false) => format!("write the field, or name another one: {}", rotate(name, &format!("{path}#FIELD"))),
         (true, true) => format!("write the field, or name another one in `field` of the custom metadata of {path}"),
         (false, _) => format!("write the value anew: `vault kv put {path} {}=...`", reference.field()),
     };
-    let secret = match field(&reading, reference) {
+    let secret = match read {
         Ok(secret) => secret,
         Err(why) => {
             found.wrong(CHECK, format!("`{name}`: {why}"), &mend);
@@ -52,7 +53,7 @@ fn judge(wanted: &Wanted, is_discovered: bool, reading: Reading, found: &mut Fin
     };
     let is_weak = secret.is_weak();
     if let Err(e) = Material::new(presentation, secret) {
-        found.wrong(CHECK, format!("`{name}`: the field `{}` of {path} in Vault: {e}", reference.field()), &mend);
+        found.wrong(CHECK, format!("`{name}`: {}", unfit(reference, e)), &mend);
         return false;
     }
     let version = reading.version.map(|v| format!(" (version {v})")).unwrap_or_default();
