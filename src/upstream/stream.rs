@@ -35,6 +35,11 @@ impl UpstreamStream {
         self.peer
     }
 
+    /// Whether the origin chose HTTP/2 by ALPN (RFC 9113 3.2).
+    pub(super) fn is_h2(&self) -> bool {
+        matches!(&self.inner, Inner::Tls(s) if s.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
     /// Whether an idle connection is still of use: the origin has neither closed it nor sent anything.
     pub fn is_quiet(&mut self) -> bool {
         let mut byte = [0_u8; 1];
