@@ -30,7 +30,7 @@ pub use state::{CaState, OwnKeys, RotateError, StateError};
 pub use trust::{ClientTls, SystemStore, TrustError, TrustFiles, UpstreamTrust};
 
 /// What agents are offered in ALPN (RFC 7301), best first.
-pub const ALPN: &[&[u8]] = &[b"http/1.1"];
+pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// What is offered to origins in ALPN, best first; where HTTP/2 is of no use, `http/1.1` alone.
 pub const UPSTREAM_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
