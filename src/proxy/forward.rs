@@ -23,7 +23,7 @@ use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead, Target, write_request};
 use crate::message::hop_by_hop;
 use crate::policy::{AgentView, Decision, Facts, Permit, Rule, Scheme, Snapshot};
-use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
+use crate::upstream::{Connected, DialError, PoolKey, Protocols, Route, Slot, UpstreamStream, Want};
 use crate::vault::{Fetched, Unavailable};
 
 mod plan;
@@ -175,7 +175,7 @@ impl Carrier {
                 return Ok(Ready { injected, stream, reused });
             }
             if let Some((_, slot)) = &self.path {
-                slot.put(stream);
+                slot.put(stream, None);
             }
         }
     }
@@ -325,7 +325,7 @@ impl Carrier {
             }
             Ok(End::Whole { upstream_again, agent_again }) => {
                 if upstream_again && let Some((_, slot)) = &self.path {
-                    slot.put(*upstream.io);
+                    slot.put(*upstream.io, None);
                 }
                 record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
                 if agent_again {
@@ -381,15 +381,11 @@ impl Carrier {
             let key = PoolKey { agent: self.proof.agent.name.as_str().into(), authority: self.authority.clone(), tls };
             self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
         }
-        if reuse
-            && let Some((_, slot)) = &self.path
-            && let Some(stream) = slot.take()
-        {
-            self.proxy.metrics.upstream_connection(true);
-            return Ok((stream, true));
-        }
-        let stream = transport.dialer.connect(&self.authority, tls).await?;
-        self.proxy.metrics.upstream_connection(false);
-        Ok((stream, false))
+        let (_, slot) = self.path.as_ref().expect("it was set just now");
+        let want = Want { fresh: !reuse, protocols: Protocols::Http1 };
+        let Route { connected, reused, .. } = slot.connect(&transport.dialer, want).await?;
+        let Connected::H1(stream) = connected else { unreachable!("only HTTP/1.1 was asked for") };
+        self.proxy.metrics.upstream_connection(reused);
+        Ok((stream, reused))
     }
 }
