@@ -155,6 +155,11 @@ impl Dialer {
         self.settings.tls_timeout
     }
 
+    /// No dial takes longer: the look-up, the connection, the handshake, what begins HTTP/2.
+    pub(super) fn patience(&self) -> Duration {
+        2 * self.settings.connect_timeout + 2 * self.settings.tls_timeout
+    }
+
     /// The addresses to connect to, every one of them checked. An operator's override is taken as it is.
     async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, DialError> {
         let overridden = self.settings.overrides.get(authority);
