@@ -22,7 +22,18 @@ impl Outgoing {
     /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
     /// agent's can take the credential off.
     pub(super) fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
-        let mut headers = head.headers.clone();
+        Self::take(head.headers.clone(), (&head.method, head.framing), target, scheme, authority, injected)
+    }
+
+    /// The same of fields that nobody needs any more: without a copy of them all.
+    pub(super) fn take(
+        mut headers: HeaderMap,
+        (method, framing): (&Method, Framing),
+        target: &str,
+        scheme: Scheme,
+        authority: &Authority,
+        injected: Option<&Injected>,
+    ) -> Self {
         let stripped = hop_by_hop::strip_request(&mut headers);
         headers.remove(CONTENT_LENGTH);
         let mut target = target.to_owned();
@@ -40,14 +51,17 @@ impl Outgoing {
         }
         hop_by_hop::drop_placeholders(&mut headers);
         let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        headers.insert(HOST, host);
+        let mut named = headers.get_all(HOST).iter();
+        if !named.next().is_some_and(|host| is_written_so(host, authority, default_port)) || named.next().is_some() {
+            let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
+            headers.insert(HOST, host);
+        }
         if stripped.te_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("TE"));
         }
-        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && head.framing == Framing::None);
-        let upgrading = upgrade.is_some() && head.method == Method::GET;
+        let upgrade = stripped.upgrade.filter(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket") && framing == Framing::None);
+        let upgrading = upgrade.is_some() && *method == Method::GET;
         if let Some(protocol) = upgrade.filter(|_| upgrading) {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, protocol);
@@ -59,21 +73,65 @@ impl Outgoing {
     }
 }
 
-/// The credential that the agent names, in a field by which that origin is authenticated to.
-pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
-    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
-    let mut placeholder = None;
-    for value in values {
-        if let Some(name) = explicit_name(value.as_bytes()) {
-            return Some(Pick::Explicit(name));
-        }
-        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
+/// Whether a `Host` value is, byte for byte, what [`Authority::host_field`] gives.
+fn is_written_so(value: &HeaderValue, authority: &Authority, default_port: u16) -> bool {
+    let Some(rest) = authority.host.dns().and_then(|name| value.as_bytes().strip_prefix(name.as_bytes())) else { return false };
+    if authority.port == default_port {
+        return rest.is_empty();
     }
-    placeholder.map(Pick::Placeholder)
+    let port = rest.strip_prefix(b":").unwrap_or_default();
+    let digits = port.len() <= 5 && !port.starts_with(b"0") && port.iter().all(u8::is_ascii_digit);
+    digits && port.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0')) == u32::from(authority.port)
+}
+
+/// The credential that the agent names, in a field by which that origin is authenticated to. Where several name one, the
+/// first by the order of [`DEFAULT_AUTH_HEADERS`], then of the rules' own, counts; an outright name before a placeholder.
+pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
+    let own = || candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
+    let rank = |name: &str| DEFAULT_AUTH_HEADERS.iter().copied().chain(own()).position(|listed| listed == name);
+    let mut explicit: Option<(usize, &str)> = None;
+    let mut placeholder: Option<(usize, &str)> = None;
+    // One pass over the fields: there are few of them, and most are none of these.
+    for (name, value) in headers {
+        let Some(rank) = rank(name.as_str()) else { continue };
+        let first = |best: Option<(usize, &str)>| best.is_none_or(|(before, _)| rank < before);
+        if let Some(named) = explicit_name(value.as_bytes()).filter(|_| first(explicit)) {
+            explicit = Some((rank, named));
+        } else if let Some(named) = placeholder_name(value.as_bytes()).filter(|_| first(placeholder)) {
+            placeholder = Some((rank, named));
+        }
+    }
+    explicit.map(|(_, name)| Pick::Explicit(name)).or(placeholder.map(|(_, name)| Pick::Placeholder(name)))
 }
 
 /// The path of a request target, without the query.
 pub(super) fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_field_that_needs_no_writing() {
+        let authority = |text: &str| Authority::parse(text, None).expect("an authority");
+        let own = authority("h.example:8443");
+        for (value, as_it_is) in [
+            ("h.example:8443", true),
+            ("H.example:8443", false),
+            ("h.example", false),
+            ("h.example:", false),
+            ("h.example:08443", false),
+            ("h.example:84430", false),
+            ("h.example:+8443", false),
+            ("h.example.:8443", false),
+        ] {
+            let value = HeaderValue::from_static(value);
+            assert_eq!(is_written_so(&value, &own, 443), as_it_is, "{value:?}");
+            assert!(!as_it_is || value == own.host_field(443));
+        }
+        assert!(is_written_so(&HeaderValue::from_static("h.example"), &authority("h.example:443"), 443));
+        assert!(!is_written_so(&HeaderValue::from_static("h.example:443"), &authority("h.example:443"), 443));
+    }
 }

@@ -30,7 +30,7 @@ impl Record {
     pub(super) fn new(proxy: &Arc<Proxy>, method: &Method, host: &str, port: u16, path: &str) -> Self {
         let record = RequestRecord {
             at: clock::now(),
-            id: RequestId(u64::from_ne_bytes(crate::random::bytes())),
+            id: RequestId(crate::random::id()),
             agent: None,
             method: cut(method.as_str()),
             host: cut(host),
