@@ -51,7 +51,7 @@ impl Carrier {
     ) -> Result<Next, Record> {
         let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
         let head = request.head;
-        let outgoing = Outgoing::prepare(head, request.target, self.scheme, &self.authority, injected.as_ref());
+        let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
         let prepared = Prepared { request, plan, injected, outgoing, reused };
         match connected {
             Connected::H1(stream) => {
