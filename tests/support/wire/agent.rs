@@ -223,8 +223,8 @@ async fn exchange(ask: &Ask, mut up: Up, down: &mut Down, answer: &mut Answer) {
         }
         if answer.status != 0 {
             // Refused: the body is not sent.
-            let ((), ()) = tokio::join!(up.give_up(), body(down, answer));
-            return;
+            body(down, answer).await;
+            return up.give_up().await;
         }
     }
     let send = async {

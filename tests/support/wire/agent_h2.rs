@@ -54,7 +54,7 @@ impl Connection {
         for crumb in &ask.cookies {
             request.headers_mut().append("cookie", crumb.parse().unwrap());
         }
-        if let (Content::Length(body), None) = (&ask.content, &ask.trailers) {
+        if let Content::Length(body) = &ask.content {
             request.headers_mut().insert("content-length", body.len().into());
         }
         let end = ask.content == Content::None && ask.trailers.is_none();
