@@ -116,16 +116,14 @@ impl Down {
 
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Ending> {
         let body = self.body.as_mut().expect("a final head came before");
-        match body.data().await {
-            Some(Ok(piece)) => {
-                body.flow_control().release_capacity(piece.len())?;
-                Ok(Some(piece))
-            }
-            Some(Err(e)) => Err(e.into()),
-            None => {
-                self.trailers = body.trailers().await?.as_ref().map(from_map);
-                Ok(None)
+        while let Some(piece) = body.data().await {
+            let piece = piece?;
+            body.flow_control().release_capacity(piece.len())?;
+            if !piece.is_empty() {
+                return Ok(Some(piece));
             }
         }
+        self.trailers = body.trailers().await?.as_ref().map(from_map);
+        Ok(None)
     }
 }

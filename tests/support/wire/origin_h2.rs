@@ -83,17 +83,15 @@ fn turn(
 
 impl Side {
     pub(super) async fn read(&mut self) -> Result<Option<Bytes>, Ending> {
-        match self.body.data().await {
-            Some(Ok(piece)) => {
-                self.body.flow_control().release_capacity(piece.len())?;
-                Ok(Some(piece))
-            }
-            Some(Err(e)) => Err(e.into()),
-            None => {
-                self.trailers = self.body.trailers().await?.as_ref().map(from_map);
-                Ok(None)
+        while let Some(piece) = self.body.data().await {
+            let piece = piece?;
+            self.body.flow_control().release_capacity(piece.len())?;
+            if !piece.is_empty() {
+                return Ok(Some(piece));
             }
         }
+        self.trailers = self.body.trailers().await?.as_ref().map(from_map);
+        Ok(None)
     }
 
     pub(super) fn interim(&mut self, status: u16, fields: &Fields) -> Result<(), Ending> {
@@ -118,7 +116,8 @@ impl Side {
             send.reserve_capacity(data.len());
             let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
                 Some(room) => room?.min(data.len()),
-                None => return Err(Ending::Cut),
+                // The stream is over; this says how.
+                None => return Err(poll_fn(|cx| send.poll_reset(cx)).await.map_or_else(Ending::from, |reason| Ending::Reset(reason.into()))),
             };
             send.send_data(data.split_to(room), false)?;
             taken.fetch_add(room, Ordering::SeqCst);

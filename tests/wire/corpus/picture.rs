@@ -36,7 +36,7 @@ struct Loss {
 
 /// All that a pairing cannot carry. The request is compared with that of a client who speaks the origin's protocol directly,
 /// the answer with what a client gets who speaks the agent's protocol directly.
-const LOSSES: [Loss; 5] = [
+const LOSSES: [Loss; 6] = [
     Loss {
         aspects: &["reason"],
         message: Message::Answer,
@@ -68,6 +68,14 @@ const LOSSES: [Loss; 5] = [
         origin: None,
         when: Shape::head_only,
         _why: "where HTTP/2 ends an answer with its head, HTTP/1.1 says a length of 0 or no chunks",
+    },
+    Loss {
+        aspects: &["field content-length"],
+        message: Message::Answer,
+        agent: Some(Protocol::H1),
+        origin: Some(Protocol::H2),
+        when: Shape::empty_but_open,
+        _why: "a length of 0 without the stream's end may be followed by trailers, which HTTP/1.1 has after chunks only",
     },
     Loss {
         aspects: &["field content-length", "trailer "],

@@ -58,6 +58,12 @@ impl Shape {
         self.steps.iter().any(|step| matches!(step, Step::Only(_)))
     }
 
+    /// Whether the answer says a length of 0 and does not end with that.
+    pub fn empty_but_open(&self) -> bool {
+        let empty = |head: &Head| head.fields.iter().any(|(name, value)| name == "content-length" && value == b"0");
+        self.steps.iter().any(|step| matches!(step, Step::Head(head) if empty(head)))
+    }
+
     /// Whether the answer has trailers beside a length.
     pub fn trailers_beside_length(&self) -> bool {
         let length = |head: &Head| head.fields.iter().any(|(name, _)| name == "content-length");
