@@ -14,6 +14,7 @@ use super::live::{Live, Proxy, Seen, Settings, Transport};
 use super::outcome::Progress;
 use super::record::Record;
 use super::respond::write_error;
+use super::side::AgentH1;
 use super::stream::ClientStream;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
@@ -350,7 +351,9 @@ impl Connection {
         }
         let Some(carrier) = &mut self.carrier else { return false };
         let target = Target::path_and_query(uri);
-        matches!(carrier.carry(&mut self.half, &mut self.ticker, &mut self.drain, head, &target).await, Next::Again)
+        let ahead = self.proxy.live().settings.head_bytes;
+        let mut agent = AgentH1::new(&mut self.half, &head, self.proxy.is_draining(), ahead);
+        matches!(carrier.carry(&mut agent, &mut self.ticker, &head, &target).await, Next::Again)
     }
 }
 

@@ -2,34 +2,35 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use arc_swap::ArcSwap;
+use http::Method;
 
 use super::authenticate::Proof;
-use super::connection::{Drain, refuse};
 use super::error::{Code, ProxyError};
-use super::exchange::{Asked, Exchange};
-use super::filter::ResponseFilter;
+use super::exchange::Taken;
 use super::limits::{Counted, Gauge};
-use super::live::{Proxy, Seen, Transport};
-use super::outcome::{End, Fail, Progress};
-use super::outgoing::{Outgoing, path_of, pick};
+use super::live::Proxy;
+use super::outcome::Progress;
+use super::outgoing::{asks_upgrade, path_of, pick};
 use super::record::Record;
-use super::respond::write_error;
+use super::side::AgentSide;
 use super::ticker::Ticker;
-use super::wire::{Half, Wire};
-use crate::audit::Verdict;
 use crate::credential::Material;
 use crate::host::Authority;
-use crate::message::h1::{Framing, RequestHead, Target, write_request};
-use crate::message::hop_by_hop;
+use crate::message::h1::{RequestHead, Target};
 use crate::policy::{AgentView, Decision, Facts, Permit, Rule, Scheme, Snapshot};
-use crate::upstream::{DialError, PoolKey, Slot, UpstreamStream};
+use crate::upstream::{Connected, Protocols, Route, Want};
 use crate::vault::{Fetched, Unavailable};
 
 mod plan;
+mod send;
 mod upgraded;
 
 use plan::Plan;
+use send::Sending;
+
+/// So often a request goes again that no origin has looked at.
+const MOST_TRIES: usize = 3;
 
 /// What becomes of the agent's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +41,21 @@ pub(super) enum Next {
     Close,
 }
 
-/// Carries one agent's requests to one authority.
+/// Carries one agent's requests to one authority, many at once where the agent's connection has streams.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
     proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
     authority: Authority,
-    plan: Plan,
-    path: Option<(Arc<Transport>, Arc<Slot>)>,
+    plan: ArcSwap<Plan>,
 }
 
 /// A request that was decided on, and the connection that it goes out on.
 struct Ready {
+    plan: Arc<Plan>,
     injected: Option<Injected>,
-    stream: UpstreamStream,
-    /// The connection had been idle.
-    reused: bool,
+    route: Route,
 }
 
 /// A credential on its way onto a request.
@@ -81,9 +80,20 @@ impl Injected {
 
 impl Carrier {
     pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
-        let plan = Plan::make(&proxy.live(), &proof.agent, scheme, &authority);
+        let plan = ArcSwap::from_pointee(Plan::make(&proxy.live(), &proof.agent, scheme, &authority));
         let gauge = proxy.counts.agent(&proof.agent.name);
-        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan, path: None }
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan }
+    }
+
+    /// The plan of this moment.
+    fn plan(&self) -> Arc<Plan> {
+        let plan = self.plan.load_full();
+        if plan.serial == self.proxy.serial() {
+            return plan;
+        }
+        let plan = Arc::new(Plan::make(&self.proxy.live(), &self.proof.agent, self.scheme, &self.authority));
+        self.plan.store(Arc::clone(&plan));
+        plan
     }
 
     pub(super) fn authority(&self) -> &Authority {
@@ -109,59 +119,51 @@ impl Carrier {
     }
 
     /// Refuses a request that is not carried at all.
-    pub(super) async fn refuse<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, error: ProxyError) {
+    pub(super) async fn refuse<A: AgentSide>(&self, agent: &mut A, head: &RequestHead, error: ProxyError) -> Next {
         let asked = match &head.target {
             Target::Origin(uri) | Target::Absolute(uri) => Target::path_and_query(uri),
             Target::Authority(_) | Target::Asterisk => String::new(),
         };
-        let record = self.record(head, &asked);
-        let id = record.id();
-        record.failed(&error, &Progress::default());
-        refuse(half, &error, id, &head.method).await;
+        self.refused(agent, &head.method, self.record(agent, head, &asked), &error, true).await
     }
 
-    fn record(&self, head: &RequestHead, target: &str) -> Record {
+    fn record<A: AgentSide>(&self, agent: &A, head: &RequestHead, target: &str) -> Record {
         let mut record = Record::to(&self.proxy, &head.method, &self.authority, path_of(target));
-        record.agent(self.proof.agent.name.as_str());
+        record.agent(self.proof.agent.name.as_str()).protocol(agent.protocol());
         record
     }
 
     /// Carries a request whose target and names were checked.
-    pub(super) async fn carry<A: Wire + ?Sized>(
-        &mut self,
-        half: &mut Half<A>,
-        ticker: &mut Ticker,
-        drain: &mut Drain,
-        head: RequestHead,
-        target: &str,
-    ) -> Next {
-        let mut record = self.record(&head, target);
-        let Some(_place) = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan.settings.ceilings) else {
+    pub(super) async fn carry<A: AgentSide>(&self, agent: &mut A, ticker: &mut Ticker, head: &RequestHead, target: &str) -> Next {
+        let mut record = self.record(agent, head, target);
+        let Some(_place) = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan().settings.ceilings) else {
             let error = ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon");
-            return self.refused(half, &head, record, &error).await;
+            return self.refused(agent, &head.method, record, &error, false).await;
         };
-        // Once nothing of the body has been taken, an idempotent request may go again over a fresh connection when
-        // an idle one turns out to have been closed (RFC 9110 9.2.2).
-        let mut reuse = true;
-        loop {
-            let ready = match self.ready(&head, target, reuse, &mut record).await {
+        let mut taken = Taken::default();
+        // A connection that failed is not taken again, nor is a request sent for ever.
+        for tries in 0..=MOST_TRIES {
+            let ready = match self.ready(head, target, tries > 0, &mut record).await {
                 Ok(ready) => ready,
-                Err(error) => return self.refused(half, &head, record, &error).await,
+                Err(error) => return self.refused(agent, &head.method, record, &error, false).await,
             };
-            match self.exchange(half, ticker, drain, &head, target, ready, record).await {
+            let request = Sending { head, target, last_try: tries == MOST_TRIES };
+            match self.send(agent, ticker, &request, ready, &mut taken, record).await {
                 Ok(next) => return next,
-                Err(again) => (record, reuse) = (again, false),
+                Err(again) => record = again,
             }
         }
+        Next::Close
     }
 
     /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
     /// the decision is taken anew, so that no request is sent by a state that is gone.
-    async fn ready(&mut self, head: &RequestHead, target: &str, reuse: bool, record: &mut Record) -> Result<Ready, ProxyError> {
+    async fn ready(&self, head: &RequestHead, target: &str, fresh: bool, record: &mut Record) -> Result<Ready, ProxyError> {
+        let protocols = if asks_upgrade(head) { Protocols::WebSocket } else { Protocols::Any };
         loop {
-            let injected = self.decide(head, target, record).await?;
-            let (stream, reused) = match self.connection(reuse).await {
-                Ok(connected) => connected,
+            let (plan, injected) = self.decide(head, target, record).await?;
+            let route = match plan.slot.connect(&plan.transport.dialer, Want { fresh, protocols }).await {
+                Ok(route) => route,
                 Err(error) => {
                     if let Some(address) = error.address {
                         record.upstream(address, "");
@@ -169,44 +171,38 @@ impl Carrier {
                     return Err(error.into());
                 }
             };
+            self.proxy.metrics.upstream_connection(route.reused);
             // A value may have ended in Vault meanwhile, which changes no state.
-            let current = reused || injected.as_ref().is_none_or(|i| i.is_current(&self.proxy));
-            if current && self.proxy.serial() == self.plan.serial && self.proof.holds(&self.proxy) {
-                return Ok(Ready { injected, stream, reused });
+            let current = injected.as_ref().is_none_or(|i| i.is_current(&self.proxy));
+            if current && self.proxy.serial() == plan.serial && self.proof.holds(&self.proxy) {
+                return Ok(Ready { plan, injected, route });
             }
-            if let Some((_, slot)) = &self.path {
-                slot.put(stream);
+            if let Connected::H1(stream) = route.connected {
+                plan.slot.put(stream, None);
             }
         }
     }
 
-    /// Answers a refusal. The connection goes on where nothing of the request is left on it.
-    async fn refused<A: Wire + ?Sized>(&self, half: &mut Half<A>, head: &RequestHead, record: Record, error: &ProxyError) -> Next {
+    /// Answers a refusal. `close` asks for the end of the connection.
+    async fn refused<A: AgentSide>(&self, agent: &mut A, method: &Method, record: Record, error: &ProxyError, close: bool) -> Next {
         let id = record.id();
         record.failed(error, &Progress::default());
-        let over = error.code == Code::CredentialUnavailable || head.framing != Framing::None || !head.keep_alive || self.proxy.is_draining();
-        if over {
-            refuse(half, error, id, &head.method).await;
-            return Next::Close;
-        }
-        write_error(&mut half.output.data, error, id, &head.method, false);
-        if half.send().await.is_ok() { Next::Again } else { Next::Close }
+        let close = close || error.code == Code::CredentialUnavailable || self.proxy.is_draining();
+        agent.answer(error, id, method, close).await
     }
 
     /// Decides on a request by the state of this moment. `None` is a request that goes on without a credential.
-    async fn decide(&mut self, head: &RequestHead, target: &str, record: &mut Record) -> Result<Option<Injected>, ProxyError> {
+    async fn decide(&self, head: &RequestHead, target: &str, record: &mut Record) -> Result<(Arc<Plan>, Option<Injected>), ProxyError> {
         // A state may be replaced between decision and fetch; then the decision is taken anew.
         for _ in 0..8 {
-            if self.proxy.serial() != self.plan.serial {
-                self.plan = Plan::make(&self.proxy.live(), &self.proof.agent, self.scheme, &self.authority);
-            }
-            if !self.plan.agent_alive || !self.proof.holds(&self.proxy) {
+            let plan = self.plan();
+            if !plan.agent_alive || !self.proof.holds(&self.proxy) {
                 let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
                 return Err(ProxyError::new(Code::CredentialUnavailable, message));
             }
-            let candidates = match &self.plan.candidates {
+            let candidates = match &plan.candidates {
                 Ok(Some(candidates)) => candidates,
-                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| None),
+                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| (plan, None)),
                 Err(denial) => return Err(denial.clone().into()),
             };
             let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
@@ -223,7 +219,7 @@ impl Carrier {
                 }
             };
             record.credential(&chosen.rule.name);
-            if self.plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
+            if plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
                 return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
             }
             let fetched = match self.proxy.source.fetch(&permit) {
@@ -231,10 +227,10 @@ impl Carrier {
                 Fetched::Later(later) => later.await,
             };
             match fetched {
-                Ok(material) => return Ok(Some(Injected { rule: chosen.rule, material, permit })),
-                Err(_) if self.proxy.serial() != self.plan.serial => {}
+                Ok(material) => return Ok((Arc::clone(&plan), Some(Injected { rule: chosen.rule, material, permit }))),
+                Err(_) if self.proxy.serial() != plan.serial => {}
                 // The source is replaced a moment before the state is.
-                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(self.plan.serial).await,
+                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(plan.serial).await,
                 Err(unavailable) => {
                     self.proxy.metrics.credential_failure(unavailable.reason);
                     let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
@@ -258,138 +254,5 @@ impl Carrier {
             Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
             Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
-    }
-
-    /// Sends a request and passes its answer on. Gives the record back where the connection turned out to be closed
-    /// and the request may go again.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
-    async fn exchange<A: Wire + ?Sized>(
-        &mut self,
-        half: &mut Half<A>,
-        ticker: &mut Ticker,
-        drain: &mut Drain,
-        head: &RequestHead,
-        target: &str,
-        ready: Ready,
-        mut record: Record,
-    ) -> Result<Next, Record> {
-        let Ready { injected, stream, reused } = ready;
-        let outgoing = Outgoing::prepare(head, target, self.scheme, &self.authority, injected.as_ref());
-        let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
-        let drop_trailers = |trailers: &mut HeaderMap| {
-            hop_by_hop::drop_placeholders(trailers);
-            if let Some(injected) = &injected {
-                hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
-                if injected.rule.has_rules() {
-                    hop_by_hop::drop_overrides(trailers);
-                }
-            }
-        };
-        let settings = Arc::clone(&self.plan.settings);
-        let used = injected.as_ref().map(|i| i.rule.id);
-        let answered = |status: u16| used.iter().for_each(|id| (self.proxy.seen)(Seen::Credential(*id, status)));
-        let asked = Asked {
-            method: &head.method,
-            version: head.version,
-            framing: head.framing,
-            upgrade: outgoing.upgrade,
-            close: !head.keep_alive || self.proxy.is_draining(),
-            drop_trailers: &drop_trailers,
-            answered: &answered,
-            idle: settings.idle,
-            ahead: settings.head_bytes,
-        };
-        record.upstream(stream.peer(), "HTTP/1.1");
-        let mut upstream = Half::new(Box::new(stream));
-        write_request(&mut upstream.output.data, &head.method, &outgoing.target, &outgoing.headers, head.framing);
-        let filter = match &injected {
-            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
-            _ => ResponseFilter::none(),
-        };
-        let mut exchange = Exchange::new(half, &mut upstream, &asked, filter, record.started);
-        let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
-        let progress = exchange.progress;
-        let hits = exchange.hits();
-        drop(exchange);
-        if hits > 0 {
-            self.proxy.metrics.scrubbed();
-            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked or cut off");
-        }
-        match ended {
-            Err(Fail::UpstreamClosed(_)) if reused && progress.bytes_up == 0 && head.framing == Framing::None && head.method.is_idempotent() => {
-                Err(record)
-            }
-            Ok(End::Upgraded) => {
-                self.upgraded(half, &mut upstream, ticker, drain, head, &outgoing, injected, record, progress).await;
-                Ok(Next::Close)
-            }
-            Ok(End::Whole { upstream_again, agent_again }) => {
-                if upstream_again && let Some((_, slot)) = &self.path {
-                    slot.put(*upstream.io);
-                }
-                record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
-                if agent_again {
-                    return Ok(Next::Again);
-                }
-                half.linger().await;
-                Ok(Next::Close)
-            }
-            Err(fail) => Ok(self.failed(half, head, verdict, record, fail, progress).await),
-        }
-    }
-
-    /// An exchange that did not end well. Where nothing of an answer has gone out, the agent gets one of ours.
-    async fn failed<A: Wire + ?Sized>(
-        &self,
-        half: &mut Half<A>,
-        head: &RequestHead,
-        verdict: Verdict,
-        record: Record,
-        fail: Fail,
-        progress: Progress,
-    ) -> Next {
-        let error = match fail {
-            Fail::Agent("the request's body is malformed") if progress.status == 0 => {
-                ProxyError::new(Code::BadRequest, "the request's body is malformed")
-            }
-            Fail::Agent(_) => {
-                record.done(verdict, "agent_closed", &progress);
-                return Next::Close;
-            }
-            Fail::UpstreamClosed(why) => ProxyError::new(Code::UpstreamClosed, "the host closed the connection without an answer").with_detail(why),
-            Fail::Upstream(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer was cut short or breaks HTTP").with_detail(why),
-            Fail::Idle => ProxyError::new(Code::UpstreamTimeout, "nothing came from the host for too long"),
-            Fail::Scrubbed(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer could not be passed on safely").with_detail(why),
-        };
-        let id = record.id();
-        record.failed(&error, &progress);
-        if progress.status == 0 {
-            // What may stand in the buffer is an interim answer at most.
-            refuse(half, &error, id, &head.method).await;
-        } else {
-            // What came of the answer is sent; its missing end says that it is not whole.
-            let _ = tokio::time::timeout(self.plan.settings.idle, half.send()).await;
-        }
-        Next::Close
-    }
-
-    /// A connection to the origin: an idle one of this agent's, or a new one.
-    async fn connection(&mut self, reuse: bool) -> Result<(UpstreamStream, bool), DialError> {
-        let tls = self.scheme == Scheme::Https;
-        let transport = &self.plan.transport;
-        if self.path.as_ref().is_none_or(|(own, _)| !Arc::ptr_eq(own, transport)) {
-            let key = PoolKey { agent: self.proof.agent.name.as_str().into(), authority: self.authority.clone(), tls };
-            self.path = Some((Arc::clone(transport), transport.pool.slot(&key)));
-        }
-        if reuse
-            && let Some((_, slot)) = &self.path
-            && let Some(stream) = slot.take()
-        {
-            self.proxy.metrics.upstream_connection(true);
-            return Ok((stream, true));
-        }
-        let stream = transport.dialer.connect(&self.authority, tls).await?;
-        self.proxy.metrics.upstream_connection(false);
-        Ok((stream, false))
     }
 }

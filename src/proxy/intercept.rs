@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::{Method, Version};
+use http::{Method, Uri, Version};
 use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -16,7 +16,9 @@ use super::forward::{Carrier, Next};
 use super::live::{Proxy, Settings};
 use super::outcome::Progress;
 use super::record::Record;
+use super::side::AgentH1;
 use super::stream::{ClientStream, Prefixed};
+use super::streams;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use crate::audit::Verdict;
@@ -36,7 +38,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
         None => {}
         Some(Speech::Tls) => {
             let prefix = half.input.take();
-            let (stream, names_agree) = match handshake(&proxy, prefix, half, &authority).await {
+            let Shaken { stream, names_agree, http2 } = match handshake(&proxy, prefix, half, &authority).await {
                 Ok(Some(shaken)) => shaken,
                 Ok(None) => return,
                 Err(why) => {
@@ -46,13 +48,21 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
                     return record.done(Verdict::Failed, "agent_tls", &Progress { status: 200, ..Progress::default() });
                 }
             };
+            let carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
+            if http2 {
+                return streams::serve(&proxy, stream, &carrier, names_agree, ticker, drain).await;
+            }
             let mut inner: Half<dyn Wire> = Half::new(stream);
-            let mut carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
-            requests(&proxy, &mut inner, &mut carrier, names_agree, ticker, drain).await;
+            requests(&proxy, &mut inner, &carrier, names_agree, ticker, drain).await;
         }
         Some(Speech::Http) => {
-            let mut carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
-            requests(&proxy, &mut half, &mut carrier, true, ticker, drain).await;
+            let carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
+            requests(&proxy, &mut half, &carrier, true, ticker, drain).await;
+        }
+        Some(Speech::Http2) => {
+            let carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
+            let stream = Box::new(Prefixed::new(half.input.take(), *half.io));
+            streams::serve(&proxy, stream, &carrier, true, ticker, drain).await;
         }
         Some(Speech::Other) => {
             let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
@@ -67,8 +77,13 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
 enum Speech {
     Tls,
     Http,
+    /// HTTP/2 by prior knowledge (RFC 9113 3.3).
+    Http2,
     Other,
 }
+
+/// What HTTP/2 begins with (RFC 9113 3.4). No HTTP/1.1 method is `PRI`.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// The longest method that is taken for one.
 const METHOD_MAX: usize = 20;
@@ -77,6 +92,9 @@ const METHOD_MAX: usize = 20;
 fn speech(bytes: &[u8]) -> Option<Speech> {
     if *bytes.first()? == TLS_HANDSHAKE {
         return Some(Speech::Tls);
+    }
+    if PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
+        return (bytes.len() >= PREFACE.len()).then_some(Speech::Http2);
     }
     let letters = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
     match bytes.get(letters) {
@@ -105,9 +123,17 @@ async fn first_bytes(half: &mut Half<ClientStream>, settings: &Settings, ticker:
     .await
 }
 
-/// Ends the agent's TLS. Says too whether the SNI, where there is one, names the CONNECT host. A client that just goes
-/// away is no error, and gives nothing.
-async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Result<Option<(Box<dyn Wire>, bool)>, String> {
+/// The agent's TLS, ended.
+struct Shaken {
+    stream: Box<dyn Wire>,
+    /// The SNI, where there is one, names the CONNECT host.
+    names_agree: bool,
+    /// The agent chose HTTP/2.
+    http2: bool,
+}
+
+/// Ends the agent's TLS. A client that just goes away is no error, and gives nothing.
+async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Result<Option<Shaken>, String> {
     let begun = Instant::now();
     let limit = proxy.live().settings.tls;
     let shaking = async {
@@ -126,7 +152,8 @@ async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, aut
             }
         };
         let stream = start.into_stream(config).await?;
-        std::io::Result::Ok((Box::new(stream) as Box<dyn Wire>, names_agree))
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        std::io::Result::Ok(Shaken { stream: Box::new(stream), names_agree, http2 })
     };
     match tokio::time::timeout(limit, shaking).await {
         Ok(Ok(shaken)) => {
@@ -144,7 +171,7 @@ async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, aut
 async fn requests<A: Wire + ?Sized>(
     proxy: &Arc<Proxy>,
     half: &mut Half<A>,
-    carrier: &mut Carrier,
+    carrier: &Carrier,
     names_agree: bool,
     mut ticker: Ticker,
     mut drain: Drain,
@@ -162,11 +189,12 @@ async fn requests<A: Wire + ?Sized>(
                 return refuse(half, &error, id, &Method::GET).await;
             }
         };
-        let target = match checked_target(&head, carrier, names_agree) {
-            Ok(target) => target,
-            Err(error) => return carrier.refuse(half, &head, error).await,
+        let mut agent = AgentH1::new(half, &head, proxy.is_draining(), settings.head_bytes);
+        let carried = match checked_target(&head, None, carrier, names_agree) {
+            Ok(target) => carrier.carry(&mut agent, &mut ticker, &head, &target).await,
+            Err(error) => carrier.refuse(&mut agent, &head, error).await,
         };
-        match carrier.carry(half, &mut ticker, &mut drain, *head, &target).await {
+        match carried {
             Next::Again => half.release(),
             Next::Close => return,
         }
@@ -175,8 +203,9 @@ async fn requests<A: Wire + ?Sized>(
     half.close().await;
 }
 
-/// The request target to send, where SNI, `Host` and an absolute target all name the CONNECT host and port.
-fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> Result<String, ProxyError> {
+/// The request target to send, where SNI, `Host`, `:authority` and an absolute target all name the CONNECT host and port.
+/// `pseudo` are an HTTP/2 request's `:scheme` and `:authority`.
+pub(super) fn checked_target(head: &RequestHead, pseudo: Option<&Uri>, carrier: &Carrier, names_agree: bool) -> Result<String, ProxyError> {
     let misdirected = |what: &str| ProxyError::new(Code::Misdirected, format!("{what} names another host than the CONNECT did; nothing was sent"));
     if !names_agree {
         return Err(misdirected("the TLS server name (SNI)"));
@@ -187,17 +216,19 @@ fn checked_target(head: &RequestHead, carrier: &Carrier, names_agree: bool) -> R
     let authority = carrier.authority();
     let (default_port, scheme) = if carrier.scheme() == Scheme::Https { (443, "https") } else { (80, "http") };
     let same = |text: &str| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == *authority);
+    let of_here = |uri: &Uri| uri.scheme_str().is_none_or(|s| s == scheme) && uri.authority().is_none_or(|a| same(a.as_str()));
     match head.headers.get(http::header::HOST) {
         Some(host) if host.to_str().is_ok_and(same) => {}
         None if head.version == Version::HTTP_10 => {}
         _ => return Err(misdirected("the Host field")),
     }
+    if !pseudo.is_none_or(of_here) {
+        return Err(misdirected("the :scheme or the :authority"));
+    }
     match &head.target {
         Target::Origin(uri) => Ok(Target::path_and_query(uri)),
         Target::Asterisk => Ok("*".to_owned()),
-        Target::Absolute(uri) if uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|a| same(a.as_str())) => {
-            Ok(Target::path_and_query(uri))
-        }
+        Target::Absolute(uri) if of_here(uri) => Ok(Target::path_and_query(uri)),
         Target::Absolute(_) | Target::Authority(_) => Err(misdirected("the request target")),
     }
 }
@@ -214,7 +245,10 @@ mod tests {
             (b"GET", None),
             (b"GET ", Some(Speech::Http)),
             (b"M-SEARCH *", Some(Speech::Http)),
-            (b"PRI * HTTP/2.0", Some(Speech::Http)),
+            (b"P", None),
+            (b"PRI * HTTP/2.0", None),
+            (b"PRI * HTTP/2.0\r\n\r\n", Some(Speech::Http2)),
+            (b"PRI * HTTP/2.1\r\n", Some(Speech::Http)),
             (b"SSH-2.0-x\r\n", Some(Speech::Other)),
             (b" GET", Some(Speech::Other)),
             (b"\r\n", Some(Speech::Other)),

@@ -15,8 +15,11 @@ pub(super) struct Progress {
 /// How an exchange ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// Both messages are whole.
-    Whole { upstream_again: bool, agent_again: bool },
+    /// The answer is whole.
+    Answered {
+        /// So is the request.
+        whole: bool,
+    },
     /// The origin switched protocols: what follows is raw.
     Upgraded,
 }
@@ -24,14 +27,30 @@ pub(super) enum End {
 /// How an exchange failed.
 #[derive(Debug)]
 pub(super) enum Fail {
-    /// The agent closed its connection, or sent a body that cannot be followed.
-    Agent(&'static str),
+    /// The agent closed its connection, or reset its stream.
+    Agent,
+    /// The agent's content cannot be followed.
+    Malformed,
     /// The origin closed before any of its answer came.
     UpstreamClosed(String),
+    /// The origin says that it has not looked at the request (RFC 9113 8.7).
+    NotProcessed(String),
     /// The origin's answer breaks HTTP, or was cut short.
-    Upstream(String),
+    Upstream {
+        /// What happened, for the operator.
+        why: String,
+        /// The code that the origin reset its stream with.
+        reset: Option<h2::Reason>,
+    },
     /// Nothing came for too long.
     Idle,
     /// The response was ended by the scrubber.
     Scrubbed(&'static str),
+}
+
+impl Fail {
+    /// The origin is at fault.
+    pub(super) fn upstream(why: impl Into<String>) -> Self {
+        Self::Upstream { why: why.into(), reset: None }
+    }
 }

@@ -59,6 +59,11 @@ impl Outgoing {
     }
 }
 
+/// Whether a request looks as if it asked for a WebSocket. Its connection must be one that can become raw.
+pub(super) fn asks_upgrade(head: &RequestHead) -> bool {
+    head.method == Method::GET && head.framing == Framing::None && head.headers.contains_key(UPGRADE)
+}
+
 /// The credential that the agent names, in a field by which that origin is authenticated to.
 pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
     let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));

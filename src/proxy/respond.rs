@@ -6,11 +6,9 @@ use super::error::{Code, ProxyError};
 use crate::audit::RequestId;
 use crate::message::h1::{Framing, write_response};
 
-/// Writes the answer to a request that the proxy refuses or could not carry out.
-/// `close` says that the connection ends after it.
-pub(super) fn write_error(out: &mut Vec<u8>, error: &ProxyError, id: RequestId, method: &Method, close: bool) {
+/// The answer to a request that the proxy refuses or could not carry out: status, fields and body.
+pub(super) fn own_answer(error: &ProxyError, id: RequestId) -> (StatusCode, HeaderMap, String) {
     let (word, status, proxy_error) = error.code.parts();
-    let body = body(word, &error.message, id);
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     // RFC 9209 2.1: the proxy's name, the error's type, and the code and id as parameters of ours.
@@ -32,10 +30,16 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &ProxyError, id: RequestId, 
         // RFC 9110 10.2.3: whole seconds, and never "at once".
         headers.insert("retry-after", HeaderValue::from(after.as_secs().max(1)));
     }
+    let status = StatusCode::from_u16(status).expect("a status of the table");
+    (status, headers, body(word, &error.message, id))
+}
+
+/// Writes that answer as HTTP/1.1. `close` says that the connection ends after it.
+pub(super) fn write_error(out: &mut Vec<u8>, error: &ProxyError, id: RequestId, method: &Method, close: bool) {
+    let (status, mut headers, body) = own_answer(error, id);
     if close {
         headers.insert("connection", HeaderValue::from_static("close"));
     }
-    let status = StatusCode::from_u16(status).expect("a status of the table");
     let reason = reason_phrase(status, error, method);
     write_response(out, status, reason.as_bytes(), &headers, Framing::Length(body.len() as u64));
     if *method != Method::HEAD {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use crate::message::h1::write_chunk_head;
+
 /// What a connection must be able to do.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -141,6 +143,20 @@ pub(super) fn poll_transfer<A: Wire + ?Sized, B: Wire + ?Sized>(
         to.output.data.extend_from_slice(&read[sent..]);
         Poll::Ready(Ok(read.len()))
     })
+}
+
+/// Content, as a chunk or plain. Nothing is nothing: an empty chunk would end the body.
+pub(super) fn push_chunk(out: &mut Vec<u8>, content: &[u8], chunked: bool) {
+    if content.is_empty() {
+        return;
+    }
+    if chunked {
+        write_chunk_head(out, content.len());
+        out.extend_from_slice(content);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.extend_from_slice(content);
+    }
 }
 
 impl<S: Wire + ?Sized> Half<S> {

@@ -27,10 +27,13 @@ pub use leaf::{Leaf, LeafCache, LeafError};
 pub use listener::{ListenerTls, ListenerTlsError};
 pub use outside::{CertificateRequest, generate_pem};
 pub use state::{CaState, OwnKeys, RotateError, StateError};
-pub use trust::{SystemStore, TrustError, TrustFiles, UpstreamTrust};
+pub use trust::{ClientTls, SystemStore, TrustError, TrustFiles, UpstreamTrust};
 
-/// What is offered and taken in ALPN (RFC 7301), on either side, best first.
-pub const ALPN: &[&[u8]] = &[b"http/1.1"];
+/// What agents are offered in ALPN (RFC 7301), best first.
+pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// What is offered to origins in ALPN, best first; where HTTP/2 is of no use, `http/1.1` alone.
+pub const UPSTREAM_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// TLS 1.3 and 1.2, nothing older.
 pub const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -44,5 +47,9 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// [`ALPN`] as rustls takes it.
 fn alpn() -> Vec<Vec<u8>> {
-    ALPN.iter().map(|p| p.to_vec()).collect()
+    protocols(ALPN)
+}
+
+fn protocols(names: &[&[u8]]) -> Vec<Vec<u8>> {
+    names.iter().map(|p| p.to_vec()).collect()
 }

@@ -90,11 +90,21 @@ impl TrustError {
     }
 }
 
+/// How TLS is spoken to origins: 1.2 and 1.3, no early data, certificates always verified. The two differ in what they
+/// offer by ALPN (RFC 7301), and each remembers sessions of its own: one made for HTTP/2 is not resumed for HTTP/1.1.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// Offers [`super::UPSTREAM_ALPN`]: HTTP/2 where the origin has it, else HTTP/1.1.
+    pub any: Arc<ClientConfig>,
+    /// Offers HTTP/1.1 alone.
+    pub http1: Arc<ClientConfig>,
+}
+
 /// How origins are verified, and what was found on the way there.
 #[derive(Debug, Clone)]
 pub struct UpstreamTrust {
-    /// For every connection to an origin: TLS 1.2 and 1.3, ALPN [`super::ALPN`], no early data, certificates always verified.
-    pub client: Arc<ClientConfig>,
+    /// For every connection to an origin.
+    pub client: ClientTls,
     /// How many anchors came from the system.
     pub system_anchors: usize,
     /// How many came from `extra_ca_files`.
@@ -152,7 +162,7 @@ impl UpstreamTrust {
         let extra_anchors = store.len() - system_anchors;
         let store = Arc::new(store);
         let lists = read_lists(files.crl, &store, now, &mut warnings)?;
-        let client = client_config(store, lists)?;
+        let client = client_tls(store, lists)?;
         Ok(Self { client, system_anchors, extra_anchors, warnings })
     }
 }
@@ -236,7 +246,7 @@ fn read_lists(
     Ok(lists)
 }
 
-fn client_config(anchors: Arc<RootCertStore>, lists: Vec<CertificateRevocationListDer<'static>>) -> Result<Arc<ClientConfig>, TrustError> {
+fn client_tls(anchors: Arc<RootCertStore>, lists: Vec<CertificateRevocationListDer<'static>>) -> Result<ClientTls, TrustError> {
     let mut verifier = WebPkiServerVerifier::builder_with_provider(anchors, super::provider());
     if !lists.is_empty() {
         verifier = verifier.with_crls(lists).allow_unknown_revocation_status();
@@ -251,10 +261,15 @@ fn client_config(anchors: Arc<RootCertStore>, lists: Vec<CertificateRevocationLi
         .map_err(|e| TrustError::Tls(e.to_string()))?
         .with_webpki_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = super::alpn();
     config.enable_early_data = false;
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
-    Ok(Arc::new(config))
+    let offering = |names: &[&[u8]]| {
+        let mut config = config.clone();
+        config.alpn_protocols = super::protocols(names);
+        // A clone would share its sessions.
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Arc::new(config)
+    };
+    Ok(ClientTls { any: offering(super::UPSTREAM_ALPN), http1: offering(&[b"http/1.1"]) })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TrustError> {

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::resolve::Resolver;
 use super::stream::UpstreamStream;
 use crate::host::{Authority, Host, refusal};
-use crate::tls::describe_io_error;
+use crate::tls::{ClientTls, describe_io_error};
 
 /// The second address is tried when the first has not answered for so long (RFC 8305 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -34,8 +34,8 @@ pub struct DialerSettings {
     pub connect_timeout: Duration,
     /// `[timeouts] tls`
     pub tls_timeout: Duration,
-    /// How origins are verified.
-    pub tls: Arc<rustls::ClientConfig>,
+    /// How origins are verified, and what they are offered.
+    pub tls: ClientTls,
 }
 
 /// Opens connections to origins.
@@ -74,11 +74,11 @@ pub enum DialErrorKind {
 }
 
 impl DialError {
-    fn new(kind: DialErrorKind, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: DialErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), address: None }
     }
 
-    fn at(mut self, address: SocketAddr) -> Self {
+    pub(super) fn at(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
         self
     }
@@ -115,21 +115,31 @@ impl Dialer {
         Ok((stream, peer))
     }
 
-    /// Connects to an origin, over TLS with its certificate verified for the authority's host, or in plaintext.
+    /// Connects to an origin for HTTP/1.1, over TLS with its certificate verified for the authority's host, or in plaintext.
     ///
     /// # Errors
     /// [`DialError`], also where the certificate is refused.
     pub async fn connect(&self, authority: &Authority, tls: bool) -> Result<UpstreamStream, DialError> {
-        let (stream, peer) = self.tcp(authority).await?;
-        if !tls {
-            return Ok(UpstreamStream::plain(stream, peer));
+        if tls {
+            return self.tls(authority, &self.settings.tls.http1).await;
         }
+        let (stream, peer) = self.tcp(authority).await?;
+        Ok(UpstreamStream::plain(stream, peer))
+    }
+
+    /// Connects to an origin over TLS, for HTTP/2 where it has that ([`UpstreamStream::is_h2`]).
+    pub(super) async fn negotiate(&self, authority: &Authority) -> Result<UpstreamStream, DialError> {
+        self.tls(authority, &self.settings.tls.any).await
+    }
+
+    async fn tls(&self, authority: &Authority, client: &Arc<rustls::ClientConfig>) -> Result<UpstreamStream, DialError> {
+        let (stream, peer) = self.tcp(authority).await?;
         let name = match &authority.host {
             Host::Dns(name) => ServerName::try_from(name.to_string())
                 .map_err(|_| DialError::new(DialErrorKind::Tls, format!("{name} cannot be a certificate's name")).at(peer))?,
             Host::Ip(ip) => ServerName::from(*ip),
         };
-        let handshake = TlsConnector::from(Arc::clone(&self.settings.tls)).connect(name, stream);
+        let handshake = TlsConnector::from(Arc::clone(client)).connect(name, stream);
         match tokio::time::timeout(self.settings.tls_timeout, handshake).await {
             Ok(Ok(stream)) => Ok(UpstreamStream::tls(stream, peer)),
             Ok(Err(error)) => Err(DialError::new(DialErrorKind::Tls, format!("TLS with {authority} failed: {}", describe_io_error(&error))).at(peer)),
@@ -138,6 +148,11 @@ impl Dialer {
                 Err(DialError::new(DialErrorKind::TlsTimeout, detail).at(peer))
             }
         }
+    }
+
+    /// How long setting up may take beyond the connection.
+    pub(super) fn tls_timeout(&self) -> Duration {
+        self.settings.tls_timeout
     }
 
     /// The addresses to connect to, every one of them checked. An operator's override is taken as it is.

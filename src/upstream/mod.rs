@@ -1,10 +1,14 @@
-//! Connections to origins: resolve, check, dial the checked address, verify, pool.
+//! Connections to origins: resolve, check, dial the checked address, verify, pool and share.
 
 mod dial;
+mod multiplex;
 mod pool;
 pub mod resolve;
+mod slot;
 mod stream;
 
 pub use dial::{DialError, DialErrorKind, Dialer, DialerSettings};
-pub use pool::{Pool, PoolKey, Slot};
+pub use multiplex::{Lane, was_not_processed};
+pub use pool::{Pool, PoolKey};
+pub use slot::{Connected, Protocols, Route, Slot, Want};
 pub use stream::UpstreamStream;

@@ -1,6 +1,6 @@
 //! A connection to an origin, over TLS or not.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -35,6 +35,11 @@ impl UpstreamStream {
         self.peer
     }
 
+    /// Whether the origin chose HTTP/2 by ALPN (RFC 9113 3.2).
+    pub(super) fn is_h2(&self) -> bool {
+        matches!(&self.inner, Inner::Tls(s) if s.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
     /// Whether an idle connection is still of use: the origin has neither closed it nor sent anything.
     pub fn is_quiet(&mut self) -> bool {
         let mut byte = [0_u8; 1];
@@ -58,6 +63,21 @@ impl AsyncWrite for UpstreamStream {
         match &mut self.inner {
             Inner::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Inner::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    /// A frame's head and its content go out in one TLS record, and one call.
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &mut self.inner {
+            Inner::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Inner::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.inner {
+            Inner::Plain(s) => s.is_write_vectored(),
+            Inner::Tls(s) => s.is_write_vectored(),
         }
     }
 

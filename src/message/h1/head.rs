@@ -270,8 +270,7 @@ fn parse_target(method: &Method, text: &str) -> Result<Target, HeadError> {
 /// The framing that the fields declare; anything doubtful is refused (RFC 9112 6.1 to 6.3, 11.2).
 fn declared_framing(headers: &HeaderMap, version: Version) -> Result<Option<Framing>, HeadError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
+    match (codings.next(), headers.get(CONTENT_LENGTH)) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(HeadError::Bad("both Transfer-Encoding and Content-Length")),
         (Some(coding), None) => {
@@ -283,18 +282,25 @@ fn declared_framing(headers: &HeaderMap, version: Version) -> Result<Option<Fram
             }
             Ok(Some(Framing::Chunked))
         }
-        (None, Some(length)) => {
-            if lengths.next().is_some() {
-                return Err(HeadError::Bad("more than one Content-Length"));
-            }
-            let digits = length.as_bytes();
-            if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-                return Err(HeadError::Bad("the Content-Length is no number"));
-            }
-            let value = digits.iter().fold(0_u64, |n, d| n * 10 + u64::from(d - b'0'));
-            Ok(Some(Framing::Length(value)))
-        }
+        (None, Some(_)) => Ok(content_length(headers)?.map(Framing::Length)),
     }
+}
+
+/// The one `Content-Length`, if there is one (RFC 9110 8.6).
+///
+/// # Errors
+/// [`HeadError::Bad`] where there are more, or it is no number.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(None) };
+    if lengths.next().is_some() {
+        return Err(HeadError::Bad("more than one Content-Length"));
+    }
+    let digits = length.as_bytes();
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::Bad("the Content-Length is no number"));
+    }
+    Ok(Some(digits.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0'))))
 }
 
 fn keep_alive(headers: &HeaderMap, version: Version) -> bool {

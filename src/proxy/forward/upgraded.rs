@@ -1,12 +1,11 @@
 //! What follows a 101: bytes of another protocol, passed raw.
 
-use std::sync::Arc;
-
+use super::plan::Plan;
 use super::{Carrier, Injected};
 use crate::audit::Verdict;
 use crate::message::h1::RequestHead;
 use crate::policy::{Decision, Facts};
-use crate::proxy::connection::Drain;
+use crate::proxy::connection::drain;
 use crate::proxy::error::{Code, ProxyError};
 use crate::proxy::limits::Counted;
 use crate::proxy::outcome::Progress;
@@ -15,25 +14,24 @@ use crate::proxy::record::Record;
 use crate::proxy::ticker::Ticker;
 use crate::proxy::tunnel;
 use crate::proxy::wire::{Half, Wire};
-use crate::upstream::UpstreamStream;
 
 impl Carrier {
     /// What follows a 101 is copied raw, as long as the decision that opened it would still be the same.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, each with its own owner")]
-    pub(super) async fn upgraded<A: Wire + ?Sized>(
+    pub(super) async fn upgraded<A: Wire + ?Sized, B: Wire + ?Sized>(
         &self,
-        half: &mut Half<A>,
-        upstream: &mut Half<UpstreamStream>,
+        agent: &mut Half<A>,
+        upstream: &mut Half<B>,
         ticker: &mut Ticker,
-        drain: &mut Drain,
         head: &RequestHead,
         outgoing: &Outgoing,
+        plan: &Plan,
         injected: Option<Injected>,
         record: Record,
         mut progress: Progress,
     ) {
         let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
-        let settings = Arc::clone(&self.plan.settings);
+        let settings = &plan.settings;
         let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
             return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
         };
@@ -53,7 +51,7 @@ impl Carrier {
                 () = self.proof.ended(&self.proxy) => {}
             }
         };
-        let end = tunnel::copy(half, upstream, settings.idle, ticker, &mut progress, revoked, drain).await;
+        let end = tunnel::copy(agent, upstream, settings.idle, ticker, &mut progress, revoked, &mut drain(&self.proxy)).await;
         record.done(verdict, end.word(), &progress);
     }
 

@@ -68,7 +68,7 @@ fn load(extra: &[PathBuf], crl: &[PathBuf]) -> Result<UpstreamTrust, TrustError>
 }
 
 fn refused(trust: &UpstreamTrust, name: &str, server: &Arc<rustls::ServerConfig>) -> String {
-    describe_tls_error(&handshake(&trust.client, name, server).expect_err("refused"))
+    describe_tls_error(&handshake(&trust.client.any, name, server).expect_err("refused"))
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_private_ca_is_trusted_for_its_names_and_time_alone() {
     let (files, ca) = (Files::new(), private_ca("A"));
     let trust = load(&[files.put("ca.pem", ca.pem())], &[]).expect("loads");
     assert_eq!((trust.system_anchors, trust.extra_anchors, trust.warnings.len()), (0, 1, 0));
-    let done = handshake(&trust.client, "a.example", &origin(&ca, "a.example", 2100)).expect("trusted");
+    let done = handshake(&trust.client.any, "a.example", &origin(&ca, "a.example", 2100)).expect("trusted");
     assert_eq!(done.alpn.as_deref(), Some(&b"http/1.1"[..]));
     assert!(refused(&trust, "b.example", &origin(&ca, "a.example", 2100)).contains("not for b.example but for a.example"));
     assert!(refused(&trust, "a.example", &origin(&ca, "a.example", 2021)).contains("expired at 2021-01-01"));
@@ -85,11 +85,29 @@ fn a_private_ca_is_trusted_for_its_names_and_time_alone() {
 }
 
 #[test]
+fn each_set_up_offers_its_protocols_and_resumes_its_own_sessions() {
+    use rustls::HandshakeKind::{Full, Resumed};
+    let (files, ca) = (Files::new(), private_ca("A"));
+    let trust = load(&[files.put("ca.pem", ca.pem())], &[]).expect("loads");
+    let mut origin = Arc::unwrap_or_clone(origin(&ca, "a.example", 2100));
+    origin.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    origin.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().expect("made");
+    let origin = Arc::new(origin);
+    for (client, protocol) in [(&trust.client.any, "h2"), (&trust.client.http1, "http/1.1")] {
+        let done = [(); 3].map(|()| handshake(client, "a.example", &origin).expect("trusted"));
+        assert_eq!(done.each_ref().map(|d| d.kind), [Some(Full), Some(Resumed), Some(Resumed)], "{protocol}");
+        assert!(done.iter().all(|d| d.alpn.as_deref() == Some(protocol.as_bytes())), "{protocol}");
+    }
+}
+
+#[test]
 fn neither_early_data_nor_a_key_log() {
     let files = Files::new();
     let trust = load(&[files.put("ca.pem", private_ca("A").pem())], &[]).expect("loads");
-    assert!(!trust.client.enable_early_data);
-    assert!(!trust.client.key_log.will_log("CLIENT_RANDOM"));
+    for client in [&trust.client.any, &trust.client.http1] {
+        assert!(!client.enable_early_data);
+        assert!(!client.key_log.will_log("CLIENT_RANDOM"));
+    }
 }
 
 #[test]
@@ -99,7 +117,7 @@ fn a_revoked_certificate_is_refused_and_one_without_a_list_is_not() {
     let trust = load(&anchors, &[files.put("a.crl", revocation_list(&a, 2100))]).expect("loads");
     assert!(trust.warnings.is_empty());
     assert!(refused(&trust, "a.example", &origin(&a, "a.example", 2100)).contains("revoked"));
-    handshake(&trust.client, "a.example", &origin(&b, "a.example", 2100)).expect("no list covers it");
+    handshake(&trust.client.any, "a.example", &origin(&b, "a.example", 2100)).expect("no list covers it");
     // Stale: warned of, and what it lists stays revoked.
     let trust = load(&anchors, &[files.put("stale.crl", revocation_list(&a, 2025))]).expect("loads");
     assert!(trust.warnings[0].contains("stale.crl") && trust.warnings[0].contains("out of date"), "{:?}", trust.warnings);
@@ -123,7 +141,7 @@ fn the_own_ca_is_never_an_anchor() {
     let system = SystemStore { bundle: Some(bundle.clone()), directories: vec![files.0.path().into()] };
     let trust = load(&system, &[]).expect("loads");
     assert_eq!((trust.system_anchors, trust.warnings.len()), (1, 3));
-    handshake(&trust.client, "a.example", &origin(&other, "a.example", 2100)).expect("trusted");
+    handshake(&trust.client.any, "a.example", &origin(&other, "a.example", 2100)).expect("trusted");
     let minted = own.signing(now).mint(&[crate::host::Host::parse("a.example").expect("a name")], now).expect("minted");
     let rustls::pki_types::PrivateKeyDer::Pkcs8(key) = minted.key else { panic!("PKCS #8") };
     assert!(refused(&trust, "a.example", &server(minted.certificate, key.secret_pkcs8_der().to_vec())).contains("not trusted"));
@@ -167,5 +185,6 @@ fn the_system_of_this_machine() {
     }
     let trust = UpstreamTrust::load(&system, TrustFiles::default(), &OwnKeys::default(), crate::clock::now()).expect("loads");
     assert!(trust.system_anchors > 0 && trust.extra_anchors == 0);
-    assert_eq!(trust.client.alpn_protocols, [b"http/1.1".to_vec()]);
+    assert_eq!(trust.client.any.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    assert_eq!(trust.client.http1.alpn_protocols, [b"http/1.1".to_vec()]);
 }

@@ -1,0 +1,121 @@
+//! HTTP/2 heads as the same values as HTTP/1's (RFC 9113 8.3), without IO: so that one code decides on both.
+//!
+//! A WebSocket by extended CONNECT (RFC 8441) is taken as what it stands for, a `GET` with `Upgrade: websocket`, and
+//! the answer that accepts one as a 101; the sides that speak HTTP/2 turn both into its own form.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+
+use super::h1::{Framing, HeadError, RequestHead, ResponseHead, Target, content_length};
+
+/// The one `:protocol` that is passed on (RFC 8441 5).
+pub const WEBSOCKET: &str = "websocket";
+
+/// Reads a request's head. `protocol` is its `:protocol`, `ended` says that no content follows.
+///
+/// A missing `Host` is made of `:authority`; where both are there the caller compares them.
+///
+/// # Errors
+/// [`HeadError::Bad`] names the rule that it breaks.
+pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result<RequestHead, HeadError> {
+    let Parts { mut method, uri, mut headers, .. } = parts;
+    let mut framing = if ended { Framing::None } else { content_length(&headers)?.map_or(Framing::Chunked, Framing::Length) };
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(HeadError::Bad("a request has one Host field at most"));
+    }
+    if !headers.contains_key(HOST) {
+        let authority = uri.authority().ok_or(HeadError::Bad("a request has an :authority or a Host field"))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| HeadError::Bad("the :authority is malformed"))?;
+        headers.insert(HOST, host);
+    }
+    let target = match uri.path_and_query().map(PathAndQuery::as_str) {
+        Some("*") if method == Method::OPTIONS => Target::Asterisk,
+        Some(text) if text.starts_with('/') => Target::Origin(Uri::from(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")))),
+        // Without `:protocol` a CONNECT has no path (RFC 9113 8.5).
+        _ if method == Method::CONNECT => Target::Authority(uri.authority().map_or_else(String::new, ToString::to_string)),
+        _ => return Err(HeadError::Bad("the :path is neither a path nor `*`")),
+    };
+    if method == Method::CONNECT && protocol == Some(WEBSOCKET) {
+        method = Method::GET;
+        framing = Framing::None;
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    }
+    Ok(RequestHead { method, target, version: Version::HTTP_2, headers, framing, keep_alive: true })
+}
+
+/// Reads a response's head, an interim one too. `ended` says that no content follows.
+///
+/// # Errors
+/// [`HeadError::Bad`] where the length is malformed.
+pub fn response_head(response: Response<()>, method: &Method, ended: bool) -> Result<ResponseHead, HeadError> {
+    let (parts, ()) = response.into_parts();
+    let status = parts.status;
+    let bodiless = *method == Method::HEAD || status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let framing = match (bodiless, ended) {
+        (true, _) => Framing::None,
+        // Towards HTTP/1.1 an end must be told.
+        (false, true) => Framing::Length(0),
+        // Trailers may follow no content at all.
+        (false, false) => content_length(&parts.headers)?.filter(|n| *n > 0).map_or(Framing::Chunked, Framing::Length),
+    };
+    let reason = Bytes::from_static(status.canonical_reason().unwrap_or_default().as_bytes());
+    Ok(ResponseHead { status, reason, version: Version::HTTP_2, headers: parts.headers, framing, keep_alive: true })
+}
+
+/// A request as HTTP/2 has it. `headers` are those of HTTP/1.1 that `Outgoing` made: what belongs to a connection goes.
+///
+/// # Errors
+/// [`HeadError::Bad`] where the target cannot stand in a `:path`.
+pub fn request(method: &Method, secure: bool, target: &str, headers: &HeaderMap, framing: Framing) -> Result<Request<()>, HeadError> {
+    let bad = |_| HeadError::Bad("the request target cannot be sent over HTTP/2");
+    let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(host.try_into().map_err(|_| HeadError::Bad("the host cannot be an :authority"))?);
+    parts.path_and_query = Some(target.try_into().map_err(bad)?);
+    let mut request = Request::new(());
+    *request.method_mut() = method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| HeadError::Bad("the request target cannot be sent over HTTP/2"))?;
+    let mut fields = headers.clone();
+    drop_connection(&mut fields);
+    fields.remove(HOST);
+    if let Framing::Length(n) = framing {
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(n));
+    }
+    *request.headers_mut() = fields;
+    Ok(request)
+}
+
+/// A response as HTTP/2 has it.
+#[must_use]
+pub fn response(status: StatusCode, mut headers: HeaderMap) -> Response<()> {
+    drop_connection(&mut headers);
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = Version::HTTP_2;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Joins the crumbs of a cookie, which HTTP/1.1 wants in one field (RFC 9113 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(mut joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        joined.set_sensitive(true);
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Fields that HTTP/2 forbids (RFC 9113 8.2.2); `TE: trailers` may stay.
+fn drop_connection(headers: &mut HeaderMap) {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
+        headers.remove(HeaderName::from_static(name));
+    }
+}

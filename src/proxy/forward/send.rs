@@ -1,0 +1,195 @@
+//! A request that may go: sent, its answer passed on, its end recorded.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::plan::Plan;
+use super::{Carrier, Injected, Next, Ready};
+use crate::audit::Verdict;
+use crate::message::h1::RequestHead;
+use crate::message::hop_by_hop;
+use crate::policy::Scheme;
+use crate::proxy::error::{Code, ProxyError};
+use crate::proxy::exchange::{Asked, Exchange, Taken};
+use crate::proxy::filter::ResponseFilter;
+use crate::proxy::live::Seen;
+use crate::proxy::outcome::{End, Fail, Progress};
+use crate::proxy::outgoing::Outgoing;
+use crate::proxy::record::Record;
+use crate::proxy::side::{AgentSide, OriginH1, OriginH2, OriginSide};
+use crate::proxy::ticker::Ticker;
+use crate::upstream::{Connected, Route};
+
+/// A request, and whether it may go again.
+pub(super) struct Sending<'a> {
+    pub(super) head: &'a RequestHead,
+    pub(super) target: &'a str,
+    pub(super) last_try: bool,
+}
+
+/// What an exchange needs, whichever protocol its origin speaks.
+struct Prepared<'a> {
+    request: &'a Sending<'a>,
+    plan: Arc<Plan>,
+    injected: Option<Injected>,
+    outgoing: Outgoing,
+    /// The connection had been used before.
+    reused: bool,
+}
+
+impl Carrier {
+    /// Sends a request and passes its answer on. Gives the record back where the request may go again.
+    pub(super) async fn send<A: AgentSide>(
+        &self,
+        agent: &mut A,
+        ticker: &mut Ticker,
+        request: &Sending<'_>,
+        ready: Ready,
+        taken: &mut Taken,
+        mut record: Record,
+    ) -> Result<Next, Record> {
+        let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
+        let head = request.head;
+        let outgoing = Outgoing::prepare(head, request.target, self.scheme, &self.authority, injected.as_ref());
+        let prepared = Prepared { request, plan, injected, outgoing, reused };
+        match connected {
+            Connected::H1(stream) => {
+                record.upstream(peer, "HTTP/1.1");
+                let origin = OriginH1::new(stream, &head.method, head.version, head.framing, &prepared.outgoing);
+                self.exchange(agent, ticker, origin, prepared, taken, record).await
+            }
+            Connected::H2(lane) => {
+                record.upstream(peer, "HTTP/2");
+                match OriginH2::new(lane, &head.method, self.scheme == Scheme::Https, head.framing, &prepared.outgoing) {
+                    Ok(origin) => self.exchange(agent, ticker, origin, prepared, taken, record).await,
+                    Err(fail) => self.failed(agent, &prepared, record, fail, Progress::default(), taken).await,
+                }
+            }
+        }
+    }
+
+    async fn exchange<A: AgentSide, O: OriginSide>(
+        &self,
+        agent: &mut A,
+        ticker: &mut Ticker,
+        origin: O,
+        prepared: Prepared<'_>,
+        taken: &mut Taken,
+        record: Record,
+    ) -> Result<Next, Record> {
+        let Prepared { request: Sending { head, last_try, .. }, plan, injected, outgoing, reused } = &prepared;
+        let verdict = prepared.verdict();
+        let drop_trailers = |trailers: &mut HeaderMap| prepared.drop_trailers(trailers);
+        let used = injected.as_ref().map(|i| i.rule.id);
+        let answered = |status: u16| used.iter().for_each(|id| (self.proxy.seen)(Seen::Credential(*id, status)));
+        // HTTP/2 says what it did not process; of an idle HTTP/1.1 connection that closes that is never known, so there
+        // a request goes again only where it may be carried out twice (RFC 9110 9.2.2).
+        let keep = !last_try && (origin.protocol() == "HTTP/2" || (*reused && head.method.is_idempotent()));
+        let asked = Asked {
+            framing: head.framing,
+            upgrade: outgoing.upgrade,
+            drop_trailers: &drop_trailers,
+            answered: &answered,
+            idle: plan.settings.idle,
+            keep,
+        };
+        let filter = match injected {
+            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
+            _ => ResponseFilter::none(),
+        };
+        let mut exchange = Exchange::new(agent, origin, &asked, filter, taken, record.started);
+        let ended = exchange.run(ticker, &mut |progress| record.opened(verdict, progress)).await;
+        let progress = exchange.progress;
+        let hits = exchange.hits();
+        let origin = exchange.into_origin();
+        if hits > 0 {
+            self.proxy.metrics.scrubbed();
+            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked or cut off");
+        }
+        match ended {
+            Ok(End::Upgraded) => {
+                let Prepared { request, plan, injected, outgoing, .. } = prepared;
+                if let (Some(mut agent), Some(mut origin)) = (agent.raw(), origin.raw()) {
+                    self.upgraded(agent.half(), &mut origin, ticker, request.head, &outgoing, &plan, injected, record, progress).await;
+                }
+                Ok(Next::Close)
+            }
+            Ok(End::Answered { whole }) => {
+                origin.give_back(&plan.slot, whole);
+                record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
+                Ok(agent.finish(whole).await)
+            }
+            Err(fail) => {
+                // What a broken stream holds is let go before the agent is told.
+                drop(origin);
+                self.failed(agent, &prepared, record, fail, progress, taken).await
+            }
+        }
+    }
+
+    /// An exchange that did not end well. Where nothing of an answer has gone out, the agent gets one of ours, or the
+    /// record is given back and the request goes again.
+    async fn failed<A: AgentSide>(
+        &self,
+        agent: &mut A,
+        prepared: &Prepared<'_>,
+        record: Record,
+        fail: Fail,
+        progress: Progress,
+        taken: &Taken,
+    ) -> Result<Next, Record> {
+        let Sending { head, last_try, .. } = prepared.request;
+        let again = match &fail {
+            Fail::NotProcessed(_) => true,
+            Fail::UpstreamClosed(_) => prepared.reused && head.method.is_idempotent(),
+            _ => false,
+        };
+        if again && !last_try && taken.is_whole() {
+            return Err(record);
+        }
+        let mut reason = None;
+        let error = match fail {
+            Fail::Malformed if progress.status == 0 => ProxyError::new(Code::BadRequest, "the request's body is malformed"),
+            Fail::Agent | Fail::Malformed => {
+                record.done(prepared.verdict(), "agent_closed", &progress);
+                agent.break_off(Some(h2::Reason::CANCEL)).await;
+                return Ok(Next::Close);
+            }
+            Fail::UpstreamClosed(why) | Fail::NotProcessed(why) => {
+                ProxyError::new(Code::UpstreamClosed, "the host closed the connection without an answer").with_detail(why)
+            }
+            Fail::Upstream { why, reset } => {
+                reason = reset;
+                ProxyError::new(Code::UpstreamProtocol, "the host's answer was cut short or breaks HTTP").with_detail(why)
+            }
+            Fail::Idle => ProxyError::new(Code::UpstreamTimeout, "nothing came from the host for too long"),
+            Fail::Scrubbed(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer could not be passed on safely").with_detail(why),
+        };
+        let id = record.id();
+        record.failed(&error, &progress);
+        if progress.status == 0 {
+            // What may have gone out is an interim answer at most.
+            return Ok(agent.answer(&error, id, &head.method, self.proxy.is_draining()).await);
+        }
+        agent.break_off(reason).await;
+        Ok(Next::Close)
+    }
+}
+
+impl Prepared<'_> {
+    fn verdict(&self) -> Verdict {
+        if self.injected.is_some() { Verdict::Injected } else { Verdict::Forwarded }
+    }
+
+    /// Fields of the agent's that are dropped from its trailers, too.
+    fn drop_trailers(&self, trailers: &mut HeaderMap) {
+        hop_by_hop::drop_placeholders(trailers);
+        if let Some(injected) = &self.injected {
+            hop_by_hop::drop_agent_auth(trailers, &injected.rule.auth_headers, injected.material.name());
+            if injected.rule.has_rules() {
+                hop_by_hop::drop_overrides(trailers);
+            }
+        }
+    }
+}

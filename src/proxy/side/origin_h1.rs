@@ -1,0 +1,201 @@
+//! An origin that speaks HTTP/1.1: one request at a time on a connection of its own.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+
+use super::{Came, OriginSide, Take, handshake};
+use crate::message::h1::{BodyError, BodyReader, Framing, HeadError, Piece, ResponseHead, head_end, parse_response, write_last_chunk, write_request};
+use crate::message::h2::join_cookies;
+use crate::proxy::outcome::Fail;
+use crate::proxy::outgoing::Outgoing;
+use crate::proxy::wire::{Half, push_chunk};
+use crate::upstream::{Slot, UpstreamStream};
+
+/// The longest response head.
+const RESPONSE_HEAD: usize = 256 * 1024;
+
+/// The connection, and where in the two messages it stands.
+pub(in crate::proxy) struct OriginH1 {
+    half: Half<UpstreamStream>,
+    method: Method,
+    /// The request's content goes out in chunks.
+    chunked: bool,
+    scanned: usize,
+    reader: BodyReader,
+    any_answer: bool,
+    keeps: bool,
+    /// For how long the origin says it keeps the connection.
+    keep: Option<Duration>,
+    /// The proof that a WebSocket's answer must carry, where the key was ours.
+    proof: Option<HeaderValue>,
+    upgrade: bool,
+}
+
+impl OriginH1 {
+    /// Puts the request's head at the front of what is sent.
+    pub(in crate::proxy) fn new(stream: UpstreamStream, method: &Method, version: Version, framing: Framing, outgoing: &Outgoing) -> Self {
+        let mut half = Half::new(Box::new(stream));
+        let proof = if version == Version::HTTP_2 {
+            let mut headers = outgoing.headers.clone();
+            join_cookies(&mut headers);
+            let proof = if outgoing.upgrade { handshake::add_key(&mut headers) } else { None };
+            write_request(&mut half.output.data, method, &outgoing.target, &headers, framing);
+            proof
+        } else {
+            write_request(&mut half.output.data, method, &outgoing.target, &outgoing.headers, framing);
+            None
+        };
+        Self {
+            half,
+            method: method.clone(),
+            chunked: framing == Framing::Chunked,
+            scanned: 0,
+            reader: BodyReader::new(Framing::None),
+            any_answer: false,
+            keeps: true,
+            keep: None,
+            proof,
+            upgrade: outgoing.upgrade,
+        }
+    }
+
+    fn read_head(&mut self, end: usize) -> Result<ResponseHead, Fail> {
+        let bytes = Bytes::copy_from_slice(&self.half.input.bytes()[..end]);
+        self.half.input.consume(end);
+        self.scanned = 0;
+        let mut head = parse_response(bytes, &self.method).map_err(refused)?;
+        self.any_answer = true;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !self.upgrade {
+                return Err(Fail::upstream("the origin switched protocols unasked"));
+            }
+            if let Some(proof) = self.proof.take().filter(|proof| !handshake::is_proved(&mut head.headers, proof)) {
+                drop(proof);
+                return Err(Fail::upstream("the origin's WebSocket handshake does not prove that it read ours"));
+            }
+        } else if !head.status.is_informational() {
+            self.keeps = head.keep_alive;
+            self.keep = keep_alive_timeout(&head.headers);
+            self.reader = BodyReader::new(head.framing);
+        }
+        Ok(head)
+    }
+}
+
+fn refused(error: HeadError) -> Fail {
+    Fail::upstream(format!("the origin's answer is refused: {error}"))
+}
+
+fn cut(error: BodyError) -> Fail {
+    Fail::upstream(format!("the origin's answer is broken: {error}"))
+}
+
+/// `Keep-Alive: timeout=5, max=100`: how long an idle connection stays. It is for one connection, and goes with it.
+fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(HeaderName::from_static("keep-alive"))?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.trim().parse().ok())?;
+    Some(Duration::from_secs(seconds))
+}
+
+impl OriginSide for OriginH1 {
+    type Io = UpstreamStream;
+
+    fn protocol(&self) -> &'static str {
+        "HTTP/1.1"
+    }
+
+    fn push(&mut self, content: &[u8]) {
+        push_chunk(&mut self.half.output.data, content, self.chunked);
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) {
+        if self.chunked {
+            write_last_chunk(&mut self.half.output.data, trailers.as_ref());
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.half.output.pending()
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fail>> {
+        // The origin may have answered before it closed: its answer is still to be read.
+        self.half.poll_send(cx).map_err(|e| Fail::upstream(e.to_string()))
+    }
+
+    fn is_sent(&self) -> bool {
+        self.half.output.is_empty()
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Fail>> {
+        loop {
+            if let Some(end) = head_end(self.half.input.bytes(), &mut self.scanned, RESPONSE_HEAD).map_err(refused)? {
+                return Poll::Ready(self.read_head(end));
+            }
+            match self.half.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(ended) => {
+                    let why = ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()).to_string();
+                    let nothing = self.half.input.is_empty() && !self.any_answer;
+                    return Poll::Ready(Err(if nothing {
+                        Fail::UpstreamClosed(why)
+                    } else {
+                        Fail::upstream(format!("the origin's answer was cut short: {why}"))
+                    }));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
+        loop {
+            match self.reader.next(self.half.input.bytes()).map_err(cut)? {
+                Piece::Data { skip, len } => {
+                    let taken = if len == 0 { Ok(()) } else { take(&self.half.input.bytes()[skip..skip + len]) };
+                    self.half.input.consume(skip + len);
+                    taken?;
+                    if len > 0 {
+                        return Poll::Ready(Ok(Came::Some));
+                    }
+                }
+                Piece::End { skip, trailers } => {
+                    self.half.input.consume(skip);
+                    return Poll::Ready(Ok(Came::End(trailers)));
+                }
+                Piece::More => match self.half.poll_fill(cx) {
+                    Poll::Ready(Ok(n)) if n > 0 => {}
+                    Poll::Ready(Ok(_)) => {
+                        self.reader.closed().map_err(cut)?;
+                        return Poll::Ready(Ok(Came::End(None)));
+                    }
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(Fail::upstream(format!("the origin's answer was cut short: {e}")))),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn hangs_up(&self) -> bool {
+        !self.keeps
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.half.poll_fill_idle(cx).map(drop)
+    }
+
+    fn give_back(self, slot: &Slot, whole: bool) {
+        if whole && self.keeps && self.half.input.is_empty() && self.half.output.is_empty() {
+            slot.put(*self.half.io, self.keep);
+        }
+    }
+
+    fn raw(self) -> Option<Half<UpstreamStream>> {
+        Some(self.half)
+    }
+}

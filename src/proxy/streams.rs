@@ -1,0 +1,162 @@
+//! An agent's HTTP/2 connection inside a tunnel: all its requests side by side, in the connection's own task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::Stream as _;
+use futures_util::stream::FuturesUnordered;
+use h2::RecvStream;
+use h2::server::{Builder, Connection, SendResponse};
+use http::{Method, Request};
+
+use super::connection::Drain;
+use super::error::ProxyError;
+use super::forward::Carrier;
+use super::intercept::checked_target;
+use super::live::{Proxy, Settings};
+use super::outcome::Progress;
+use super::record::Record;
+use super::side::{AgentH2, AgentSide as _};
+use super::ticker::Ticker;
+use super::wire::Wire;
+use crate::message::h2::request_head;
+
+/// How much of one request's content may come before it is passed on.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// As much as the protocol allows (RFC 9113 6.9.1): each stream is held back by its own window, never by its neighbours'.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Requests at once on one connection; those of one agent are limited in all by `[limits.per_agent]`.
+const STREAMS: u32 = 128;
+/// How much of an answer is handed over before the agent makes room for it.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long an agent may take to close a connection that was ended in order.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
+        .enable_connect_protocol();
+    builder
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(proxy: &Arc<Proxy>, io: Box<dyn Wire>, carrier: &Carrier, names_agree: bool, ticker: Ticker, drain: Drain) {
+    let settings = Arc::clone(&proxy.live().settings);
+    let shaking = builder(&settings).handshake::<_, Bytes>(io);
+    let Ok(Ok(connection)) = tokio::time::timeout(settings.request_head, shaking).await else {
+        // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
+        return;
+    };
+    let request = |request, respond| one(proxy, carrier, names_agree, request, respond);
+    let mut streams = Streams {
+        connection,
+        requests: FuturesUnordered::new(),
+        request,
+        idle: settings.idle,
+        ticker,
+        drain,
+        last: Instant::now(),
+        leaving: None,
+        over: false,
+    };
+    std::future::poll_fn(|cx| streams.poll(cx)).await;
+}
+
+/// The connection, and the requests on it.
+struct Streams<F, R> {
+    connection: Connection<Box<dyn Wire>, Bytes>,
+    requests: FuturesUnordered<F>,
+    request: R,
+    idle: Duration,
+    ticker: Ticker,
+    drain: Drain,
+    last: Instant,
+    /// Since when the agent has been told that no more requests are taken.
+    leaving: Option<Instant>,
+    /// The connection is gone; what is left learns of it.
+    over: bool,
+}
+
+impl<F, R> Streams<F, R>
+where
+    F: Future<Output = bool>,
+    R: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while let Poll::Ready(Some(over)) = Pin::new(&mut self.requests).poll_next(cx) {
+                self.last = Instant::now();
+                if over {
+                    self.leave();
+                }
+            }
+            if self.over {
+                // Each request sees that its stream is gone, and is recorded.
+                return if self.requests.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+            }
+            // This sends, too, what the requests have made.
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.requests.push((self.request)(request, respond)),
+                Poll::Ready(_) => self.over = true,
+                Poll::Pending => break,
+            }
+        }
+        if self.leaving.is_none() && self.drain.as_mut().poll(cx).is_ready() {
+            self.leave();
+            cx.waker().wake_by_ref();
+        }
+        if self.requests.is_empty() {
+            match self.leaving {
+                None if self.ticker.poll_at(self.last + self.idle, cx) => {
+                    self.leave();
+                    cx.waker().wake_by_ref();
+                }
+                Some(since) if self.ticker.poll_at(since.max(self.last) + FAREWELL, cx) => return Poll::Ready(()),
+                _ => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes no more requests; those in flight go on.
+    fn leave(&mut self) {
+        if self.leaving.is_none() && !self.over {
+            self.leaving = Some(Instant::now());
+            self.connection.graceful_shutdown();
+        }
+    }
+}
+
+/// Carries out one request. Says whether the connection is of no more use.
+async fn one(proxy: &Arc<Proxy>, carrier: &Carrier, names_agree: bool, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
+    let (parts, content) = request.into_parts();
+    let ended = content.is_end_stream();
+    let mut agent = AgentH2::new(content, respond);
+    let uri = parts.uri.clone();
+    let protocol = parts.extensions.get::<h2::ext::Protocol>().cloned();
+    let method = parts.method.clone();
+    match request_head(parts, protocol.as_ref().map(h2::ext::Protocol::as_str), ended) {
+        Ok(head) => {
+            match checked_target(&head, Some(&uri), carrier, names_agree) {
+                Ok(target) => drop(carrier.carry(&mut agent, &mut Ticker::new(), &head, &target).await),
+                Err(error) => drop(carrier.refuse(&mut agent, &head, error).await),
+            };
+        }
+        Err(error) => {
+            let error = ProxyError::from(error);
+            let mut record = Record::to(proxy, &method, carrier.authority(), "");
+            let id = record.agent(carrier.agent().name.as_str()).protocol("HTTP/2").id();
+            record.failed(&error, &Progress::default());
+            agent.answer(&error, id, &Method::GET, false).await;
+        }
+    }
+    agent.is_over()
+}
