@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod agent_h1;
 pub mod agent_h2;
+pub mod frames;
 pub mod h1;
 pub mod origin;
 pub mod origin_h1;

@@ -301,7 +301,20 @@ impl Turn {
     pub async fn reset(&mut self, code: u32) {
         match &mut self.side {
             Side::H1(_) => self.socket.cut(),
-            Side::H2(side) => side.reset(code),
+            Side::H2(side) => {
+                // `h2` would throw away what it has not written yet.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                side.reset(code);
+            }
+        }
+    }
+
+    /// After a whole answer: the rest of the request is unwanted. Over HTTP/2 `h2` says so by `RST_STREAM` with `NO_ERROR` (RFC 9113 8.1);
+    /// over HTTP/1.1 the connection ends, after what comes has been thrown away for a while, so that the answer is not lost with it.
+    pub async fn refuse_the_rest(mut self) {
+        if let Side::H1(side) = &mut self.side {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), side.gone()).await;
+            self.socket.cut();
         }
     }
 
