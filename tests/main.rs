@@ -14,6 +14,7 @@ mod support;
 mod architecture;
 mod audit_log;
 mod cli;
+mod clients;
 mod hostile;
 mod leak;
 mod policy_vectors;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -42,11 +43,11 @@ impl OriginAuthority {
         &self.der
     }
 
-    /// A server's TLS set-up with a leaf for the names (DNS names, wildcards, IP literals), and the protocols it offers by ALPN.
+    /// A certificate for a server with the names (DNS names, wildcards, IP literals), and its key.
     ///
     /// # Errors
     /// Where a name cannot stand in a certificate.
-    pub fn server(&self, names: &[&str], alpn: &[&str]) -> Result<Arc<rustls::ServerConfig>, rcgen::Error> {
+    pub fn leaf(&self, names: &[&str]) -> Result<(Certificate, KeyPair), rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name = name("origin of a test");
@@ -54,7 +55,15 @@ impl OriginAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         (params.not_before, params.not_after) = (date_time_ymd(2024, 1, 1), date_time_ymd(2049, 1, 1));
-        let leaf = params.signed_by(&key, &self.issuer)?;
+        Ok((params.signed_by(&key, &self.issuer)?, key))
+    }
+
+    /// A server's TLS set-up with a leaf for the names, and the protocols it offers by ALPN.
+    ///
+    /// # Errors
+    /// Where a name cannot stand in a certificate.
+    pub fn server(&self, names: &[&str], alpn: &[&str]) -> Result<Arc<rustls::ServerConfig>, rcgen::Error> {
+        let (leaf, key) = self.leaf(names)?;
         let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
