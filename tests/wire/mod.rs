@@ -3,4 +3,5 @@
 mod breakage;
 mod corpus;
 mod flow;
+mod old;
 mod works;

@@ -97,8 +97,6 @@ pub struct RawPeer<S> {
     pub io: S,
     /// The TCP connection under it.
     pub socket: Socket,
-    /// The number of the connection, from 0.
-    pub number: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawPeer<S> {
@@ -117,16 +115,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawPeer<S> {
                 (PING, 0) => self.send(&frame(PING, 1, 0, &found.payload)).await?,
                 (SETTINGS | PING | WINDOW_UPDATE | 2, _) => {}
                 _ => return Ok(found),
-            }
-        }
-    }
-
-    /// The stream of the next request whose end has come.
-    pub async fn request(&mut self) -> std::io::Result<u32> {
-        loop {
-            let found = self.next().await?;
-            if matches!(found.kind, HEADERS | DATA) && found.flags & END_STREAM != 0 {
-                return Ok(found.stream);
             }
         }
     }
@@ -156,10 +144,11 @@ impl RawOrigin {
         let count = accepted.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (serve, tls, number) = (serve.clone(), tls.clone(), count.fetch_add(1, Ordering::SeqCst));
+                count.fetch_add(1, Ordering::SeqCst);
+                let (serve, tls) = (serve.clone(), tls.clone());
                 tokio::spawn(async move {
                     let (stream, socket) = twice(stream)?;
-                    let mut peer = RawPeer { io: tls.accept(stream).await?, socket, number };
+                    let mut peer = RawPeer { io: tls.accept(stream).await?, socket };
                     let mut preface = vec![0; PREFACE.len()];
                     peer.io.read_exact(&mut preface).await?;
                     peer.send(&frame(SETTINGS, 0, 0, &[])).await?;

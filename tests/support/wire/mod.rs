@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-pub use agent::{Answer, Ask, Content, Down, Line, Up, WireAgent};
+pub use agent::{Answer, Ask, Content, Line, WireAgent};
 pub use origin::{Offer, Seen, Turn, WireOrigin};
 pub use stage::Stage;
 

@@ -72,7 +72,6 @@ pub(super) struct Shared {
     pub offer: Offer,
     pub seen: Mutex<Vec<Seen>>,
     accepted: AtomicUsize,
-    open: Arc<AtomicUsize>,
 }
 
 /// A running origin; it ends with the runtime.
@@ -93,17 +92,14 @@ impl WireOrigin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Box<Handler> = Box::new(move |turn| Box::pin(handler(turn)));
-        let shared = Arc::new(Shared { handler, offer, seen: Mutex::default(), accepted: AtomicUsize::new(0), open: Arc::default() });
+        let shared = Arc::new(Shared { handler, offer, seen: Mutex::default(), accepted: AtomicUsize::new(0) });
         let own = shared.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (shared, tls, number) = (own.clone(), tls.clone(), own.accepted.fetch_add(1, Ordering::SeqCst));
-                shared.open.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    let open = Open(shared.open.clone());
                     // A peer that goes away is what many tests are about.
                     let _ = serve(stream, tls, shared, number).await;
-                    drop(open);
                 });
             }
         });
@@ -134,19 +130,6 @@ impl WireOrigin {
     /// TCP connections so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
-    }
-
-    /// TCP connections that are open.
-    pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
-    }
-}
-
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
