@@ -1,5 +1,7 @@
 //! The wire: what passes is the same as without a proxy, over every pairing of HTTP/1.1 and HTTP/2.
 
+mod breakage;
 mod corpus;
 mod flow;
+mod old;
 mod works;

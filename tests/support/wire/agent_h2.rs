@@ -81,10 +81,11 @@ impl Up {
         if std::mem::replace(&mut self.over, true) {
             return Ok(());
         }
-        Ok(match trailers {
+        match trailers {
             Some(trailers) => self.send.send_trailers(to_map(trailers))?,
             None => self.send.send_data(Bytes::new(), true)?,
-        })
+        }
+        Ok(())
     }
 
     pub(super) fn reset(&mut self, code: u32) {

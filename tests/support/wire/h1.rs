@@ -3,13 +3,9 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::Fields;
-
-/// A connection, encrypted or not.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// The reading half with what has been read ahead.
 pub struct Reading<R> {

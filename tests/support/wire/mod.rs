@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod agent_h1;
 pub mod agent_h2;
+pub mod frames;
 pub mod h1;
 pub mod origin;
 pub mod origin_h1;
@@ -15,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-pub use agent::{Answer, Ask, Content, Down, Line, Up, WireAgent};
+pub use agent::{Answer, Ask, Content, Line, WireAgent};
 pub use origin::{Offer, Seen, Turn, WireOrigin};
 pub use stage::Stage;
 

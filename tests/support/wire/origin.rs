@@ -72,7 +72,6 @@ pub(super) struct Shared {
     pub offer: Offer,
     pub seen: Mutex<Vec<Seen>>,
     accepted: AtomicUsize,
-    open: Arc<AtomicUsize>,
 }
 
 /// A running origin; it ends with the runtime.
@@ -93,17 +92,14 @@ impl WireOrigin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Box<Handler> = Box::new(move |turn| Box::pin(handler(turn)));
-        let shared = Arc::new(Shared { handler, offer, seen: Mutex::default(), accepted: AtomicUsize::new(0), open: Arc::default() });
+        let shared = Arc::new(Shared { handler, offer, seen: Mutex::default(), accepted: AtomicUsize::new(0) });
         let own = shared.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (shared, tls, number) = (own.clone(), tls.clone(), own.accepted.fetch_add(1, Ordering::SeqCst));
-                shared.open.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    let open = Open(shared.open.clone());
                     // A peer that goes away is what many tests are about.
                     let _ = serve(stream, tls, shared, number).await;
-                    drop(open);
                 });
             }
         });
@@ -134,19 +130,6 @@ impl WireOrigin {
     /// TCP connections so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
-    }
-
-    /// TCP connections that are open.
-    pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
-    }
-}
-
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -301,7 +284,20 @@ impl Turn {
     pub async fn reset(&mut self, code: u32) {
         match &mut self.side {
             Side::H1(_) => self.socket.cut(),
-            Side::H2(side) => side.reset(code),
+            Side::H2(side) => {
+                // `h2` would throw away what it has not written yet.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                side.reset(code);
+            }
+        }
+    }
+
+    /// After a whole answer: the rest of the request is unwanted. Over HTTP/2 `h2` says so by `RST_STREAM` with `NO_ERROR` (RFC 9113 8.1);
+    /// over HTTP/1.1 the connection ends, after what comes has been thrown away for a while, so that the answer is not lost with it.
+    pub async fn refuse_the_rest(mut self) {
+        if let Side::H1(side) = &mut self.side {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), side.gone()).await;
+            self.socket.cut();
         }
     }
 

@@ -130,10 +130,11 @@ impl Side {
         if std::mem::replace(&mut self.over, true) {
             return Ok(());
         }
-        Ok(match trailers {
+        match trailers {
             Some(trailers) => send.send_trailers(to_map(trailers))?,
             None => send.send_data(Bytes::new(), true)?,
-        })
+        }
+        Ok(())
     }
 
     pub(super) fn reset(&mut self, code: u32) {

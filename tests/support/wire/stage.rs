@@ -1,5 +1,7 @@
 //! The stage of a wire test: an origin of each protocol, a home that leads to both, a `serve`, and agents.
 
+use std::net::SocketAddr;
+
 use super::super::origin::AUTHORITY;
 use super::super::{Home, Serve, fresh_key, raw};
 use super::{Ending, Offer, Protocol, Turn, WireAgent, WireOrigin};
@@ -47,7 +49,9 @@ impl Stage {
         let names = ["*.matched.test", "*.blind.test"];
         let h1 = WireOrigin::start(&names, Offer::of(Protocol::H1), handler.clone()).await;
         let h2 = WireOrigin::start(&names, h2, handler).await;
-        let (serve, home, key) = serve(&[(Protocol::H1, h1.address()), (Protocol::H2, h2.address())], more);
+        let address = |origin| if origin == Protocol::H1 { h1.address() } else { h2.address() };
+        let all = [(Protocol::H1, true), (Protocol::H1, false), (Protocol::H2, true), (Protocol::H2, false)];
+        let (home, serve, key) = serve(&all.map(|(origin, matched)| (host(origin, matched).to_owned(), address(origin))), more);
         Self { serve, h1, h2, home, key }
     }
 
@@ -75,21 +79,21 @@ impl Stage {
     }
 }
 
-/// A home with a credential for the matched hosts, a running proxy whose hosts lead to these origins, and the key.
-pub fn serve(origins: &[(Protocol, std::net::SocketAddr)], more: &str) -> (Serve, Home, String) {
+/// A home with a credential for `*.matched.test`, a running proxy whose hosts lead to these addresses, and the key; in the order that
+/// lets the proxy end before its home.
+pub fn serve(hosts: &[(String, SocketAddr)], more: &str) -> (Home, Serve, String) {
     let home = Home::with_key_file("");
     let authority = home.outside().join("origins-ca.pem");
     std::fs::write(&authority, AUTHORITY.pem()).unwrap();
     let mut text = format!("{more}\n[upstream]\nextra_ca_files = [\"{}\"]\n[resolve]\n", authority.display());
-    for (protocol, address) in origins {
-        for matched in [true, false] {
-            text.push_str(&format!("\"{}:443\" = \"{address}\"\n", host(*protocol, matched)));
-        }
+    for (host, address) in hosts {
+        text.push_str(&format!("\"{host}:443\" = \"{address}\"\n"));
     }
     home.configure(&text);
     let key = fresh_key();
     home.add_key("real", &["*.matched.test"], &key);
-    (Serve::start(&home), home, key)
+    let serve = Serve::start(&home);
+    (home, serve, key)
 }
 
 /// Agent `default` of a running proxy.

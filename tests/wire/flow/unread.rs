@@ -123,7 +123,22 @@ async fn unread_request(agent: Protocol, to: Protocol, failures: &mut Vec<String
     if stuck > limit(agent, to, system) {
         failures.push(format!("{case}: {stuck} bytes"));
     }
-    // Now the agent vanishes, in the midst of it.
+    line.vanish();
+    upload.await.unwrap();
+}
+
+/// Nothing of the upload is read any more, neither by the origin nor, with its buffers full, by the proxy: the agent's end comes behind
+/// what is not read.
+async fn vanishes_amid_a_stuck_upload(agent: Protocol, to: Protocol, failures: &mut Vec<String>) {
+    let (stage, shared, mut told) = stage().await;
+    let case = format!("agent {agent:?}, origin {to:?}, an upload that nobody reads and whose agent vanishes");
+    let line = stage.agent().open(host(to, true), agent).await;
+    let (mut up, _down) = line.begin(&Ask { content: Content::Unknown(Vec::new()), ..Ask::new("POST", "/deaf") }).await.unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let upload = tokio::spawn(async move { while up.data_counted(vec![b'u'; 64 << 10], &counter).await.is_ok() {} });
+    assert_eq!(patiently("the request", told.recv()).await, Some(Told::Arrived));
+    settled(&sent).await;
     line.vanish();
     upload.await.unwrap();
     shared.gate.add_permits(1);
@@ -142,11 +157,22 @@ fn an_answer_that_nobody_reads_holds_back_its_origin_and_nothing_else() {
 }
 
 #[test]
-fn an_upload_that_nobody_reads_holds_back_its_agent_and_nothing_else_and_ends_with_it() {
+fn an_upload_that_nobody_reads_holds_back_its_agent_and_nothing_else() {
     run(async {
         let mut failures = Vec::new();
         for (agent, origin) in PAIRINGS {
             unread_request(agent, origin, &mut failures).await;
+        }
+        assert!(failures.is_empty(), "{failures:#?}");
+    });
+}
+
+#[test]
+fn an_agent_that_vanishes_amid_an_upload_that_nobody_reads_is_felt_within_a_second() {
+    run(async {
+        let mut failures = Vec::new();
+        for (agent, origin) in PAIRINGS {
+            vanishes_amid_a_stuck_upload(agent, origin, &mut failures).await;
         }
         assert!(failures.is_empty(), "{failures:#?}");
     });
