@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -38,7 +40,7 @@ pub enum AuditEvent {
     /// A request, a tunnel, or the opening of a long one.
     Request(Box<RequestRecord>),
     /// A change by a command or by `serve` itself.
-    Change(ChangeRecord),
+    Change(Box<ChangeRecord>),
 }
 
 /// What is recorded of one request.
@@ -49,23 +51,23 @@ pub struct RequestRecord {
     /// The request's id, as the agent saw it in an error.
     pub id: RequestId,
     /// The agent, if it proved itself.
-    pub agent: Option<String>,
+    pub agent: Option<SmolStr>,
     /// The method; `CONNECT` for a tunnel.
-    pub method: String,
+    pub method: SmolStr,
     /// The host, in normal form where it has one.
-    pub host: String,
+    pub host: SmolStr,
     /// The port; 0 where none was given.
     pub port: u16,
     /// The path, without the query; empty for a tunnel.
-    pub path: String,
+    pub path: SmolStr,
     /// The status that the agent saw; 0 where it saw none.
     pub status: u16,
     /// What became of it.
     pub verdict: Verdict,
     /// The credential's name, where one matched.
-    pub credential: Option<String>,
+    pub credential: Option<SmolStr>,
     /// A code of the contract's list, `opened`, `ok`, or another short word.
-    pub reason: String,
+    pub reason: SmolStr,
     /// The address connected to.
     pub upstream_addr: Option<SocketAddr>,
     /// Body bytes (tunnel: bytes) from the agent.

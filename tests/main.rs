@@ -24,3 +24,4 @@ mod store_attacks;
 mod support_works;
 mod transcripts;
 mod vault;
+mod wire;

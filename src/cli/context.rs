@@ -164,13 +164,13 @@ impl Unlocked {
 
     /// Records a change in the audit log, and has a running `serve` take it up at once.
     pub(crate) fn changed(&self, change: Change<'_>) -> Result<(), CommandError> {
-        let record = AuditEvent::Change(ChangeRecord {
+        let record = AuditEvent::Change(Box::new(ChangeRecord {
             at: clock::now(),
             event: change.event,
             agent: change.agent.map(ToString::to_string),
             credential: change.credential.map(ToString::to_string),
             detail: change.detail,
-        });
+        }));
         let options = AuditOptions { max_size: self.config.audit.max_size, keep: self.config.audit.keep };
         let recorded = append_now(&self.home.audit(), audit_key(&self.store)?, options, &self.checkpoints(), record);
         // A serve that is not there needs no word; one that does not answer looks for changes by itself.

@@ -14,7 +14,8 @@ pub fn placeholder(prefix: &str, name: &CredentialName) -> String {
 /// Whether a header value holds the marker, in any case.
 #[must_use]
 pub fn contains_marker(value: &[u8]) -> bool {
-    value.len() >= MARKER.len() && value.windows(MARKER.len()).any(|w| w.eq_ignore_ascii_case(MARKER.as_bytes()))
+    // Values are long and many, and seldom hold a `k`.
+    memchr::memchr2_iter(b'k', b'K', value).any(|at| value[at..].get(..MARKER.len()).is_some_and(|w| w.eq_ignore_ascii_case(MARKER.as_bytes())))
 }
 
 /// The credential that an agent names outright: `Bearer keyhatch:NAME`, or `keyhatch:NAME` alone.
@@ -28,8 +29,8 @@ pub fn explicit_name(value: &[u8]) -> Option<&str> {
 #[must_use]
 pub fn placeholder_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim();
-    let at = text.find(MARKER)? + MARKER.len();
-    text[at..].strip_prefix('-')
+    let at = memchr::memchr_iter(b'k', text.as_bytes()).find(|&at| text.as_bytes()[at..].starts_with(MARKER.as_bytes()))?;
+    text[at + MARKER.len()..].strip_prefix('-')
 }
 
 fn bearer(text: &str) -> Option<&str> {
@@ -49,6 +50,8 @@ mod tests {
         assert_eq!(explicit_name(b"bearer  keyhatch:a.b"), Some("a.b"));
         assert_eq!(explicit_name(b"keyhatch:x"), Some("x"));
         assert_eq!(placeholder_name(b"Bearer sk-or-v1-test"), None);
+        assert_eq!(placeholder_name(b"k keyhatch-placeholde keyhatch-placeholder-a.b "), Some("a.b"));
+        assert!(contains_marker(b"kkeyhatch-keyhatch-placeholder") && !contains_marker(b"keyhatch-placeholde"));
         assert!(contains_marker(b"x KEYHATCH-Placeholder y") && !contains_marker(b"keyhatch"));
     }
 }

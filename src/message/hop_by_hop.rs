@@ -11,16 +11,6 @@ use crate::credential::contains_marker;
 /// The name that this proxy has in `Proxy-Status` (RFC 9209).
 const OURS: &str = "keyhatch";
 
-/// Fields of one connection. `Trailer` stays: it tells of fields that pass.
-const CONNECTION: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
-
 /// Fields that `Connection` cannot name, since framing, routing or the scrubber goes by them.
 const KEPT: [HeaderName; 7] =
     [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRAILER, header::EXPECT];
@@ -41,17 +31,14 @@ pub struct Hop {
 
 /// Takes the fields of one connection and all `Proxy-*` fields off a request, or off its trailers.
 pub fn strip_request(fields: &mut HeaderMap) -> Hop {
-    let hop = strip_connection(fields);
-    remove(fields, is_proxy);
-    hop
+    strip_connection(fields, is_proxy)
 }
 
 /// Takes the fields of one connection off a response or its trailers, also `Alt-Svc` (it would lead round the proxy),
 /// `Proxy-*` fields but `Proxy-Status`, and a `Proxy-Status` that speaks in this proxy's name.
 pub fn strip_response(fields: &mut HeaderMap) -> Hop {
-    let hop = strip_connection(fields);
     let is_status = |name: &HeaderName| same(name.as_str(), "proxy-status");
-    remove(fields, |name| same(name.as_str(), "alt-svc") || (is_proxy(name) && !is_status(name)));
+    let hop = strip_connection(fields, |name| same(name.as_str(), "alt-svc") || (is_proxy(name) && !is_status(name)));
     let status: Vec<HeaderName> = fields.keys().filter(|name| is_status(name)).cloned().collect();
     for name in status {
         retain_values(fields, &name, |value| !is_ours(value.as_bytes()));
@@ -59,28 +46,45 @@ pub fn strip_response(fields: &mut HeaderMap) -> Hop {
     hop
 }
 
-fn strip_connection(fields: &mut HeaderMap) -> Hop {
-    let named: Vec<String> = list(fields, &header::CONNECTION).collect();
-    let names = |option: &str| named.iter().any(|name| name == option);
-    let te_trailers = list(fields, &header::TE).any(|member| member.split(';').next().is_some_and(|coding| coding.trim() == "trailers"));
-    let upgrade = fields.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
-    let upgrade = (names("upgrade") && !upgrade.is_empty()).then(|| HeaderValue::from_bytes(&upgrade).ok()).flatten();
-    let hop = Hop { te_trailers, upgrade, close: names("close") };
-    for name in CONNECTION {
-        fields.remove(name);
+/// Takes off the fields of one connection, those that `Connection` names, and those that `also` is true for. One pass over
+/// the names decides: of most messages nothing goes, and nothing more is done for them.
+fn strip_connection(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Hop {
+    let mut doomed: Vec<HeaderName> = fields.keys().filter(|name| is_of_connection(name) || also(name)).cloned().collect();
+    if doomed.is_empty() {
+        return Hop::default();
     }
-    for name in named.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()) {
-        if !KEPT.contains(&name) {
-            fields.remove(name);
-        }
+    let names = |option: &str| members(fields, &header::CONNECTION).any(|member| member.eq_ignore_ascii_case(option.as_bytes()));
+    let is_trailers = |member: &[u8]| coding(member).eq_ignore_ascii_case(b"trailers");
+    let te_trailers = members(fields, &header::TE).any(is_trailers);
+    let hop = Hop { te_trailers, upgrade: if names("upgrade") { upgrade(fields) } else { None }, close: names("close") };
+    // A field that is in the list of `is_of_connection` needs no naming.
+    let named = members(fields, &header::CONNECTION).filter(|member| !member.eq_ignore_ascii_case(b"keep-alive"));
+    doomed.extend(named.filter_map(|member| HeaderName::from_bytes(member).ok()).filter(|name| !KEPT.contains(name)));
+    for name in doomed {
+        fields.remove(name);
     }
     hop
 }
 
-/// The members of a comma-separated field, in lower case.
-fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + use<'a> {
-    let values = fields.get_all(name).iter();
-    values.flat_map(|value| value.as_bytes().split(|&b| b == b',')).map(|member| String::from_utf8_lossy(member.trim_ascii()).to_ascii_lowercase())
+/// Whether a field is of one connection only. `Trailer` stays: it tells of fields that pass.
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings")
+}
+
+/// The value of `Upgrade`, all its lines as one.
+fn upgrade(fields: &HeaderMap) -> Option<HeaderValue> {
+    let value = fields.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+    if value.is_empty() { None } else { HeaderValue::from_bytes(&value).ok() }
+}
+
+/// The members of a comma-separated field.
+fn members<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    fields.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&b| b == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// A member of `TE` without its parameters.
+fn coding(member: &[u8]) -> &[u8] {
+    member.split(|&b| b == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether any member of a `Proxy-Status` value has this proxy's name, as a token or a string, in any case. Every
@@ -175,12 +179,15 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 
 /// Whether two names are the same in any spelling: case aside, with `_` as `-`.
 fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
-    let spelled = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    one.as_ref().iter().map(spelled).eq(other.as_ref().iter().map(spelled))
+    let spelled = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let (one, other) = (one.as_ref(), other.as_ref());
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| spelled(*a) == spelled(*b))
 }
 
 fn is_proxy(name: &HeaderName) -> bool {
-    name.as_str().get(..6).is_some_and(|prefix| same(prefix, "proxy-"))
+    // A `HeaderName` is in lower case.
+    let name = name.as_str().as_bytes();
+    name.starts_with(b"proxy") && matches!(name.get(5), Some(b'-' | b'_'))
 }
 
 fn remove(fields: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {

@@ -72,7 +72,7 @@ pub(super) async fn next_head<A: Wire + ?Sized>(
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Awaited::Refused(error.into())),
             }
-            match half.poll_fill_idle(cx) {
+            match half.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     first_byte.get_or_insert_with(Instant::now);
                 }

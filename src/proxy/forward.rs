@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::authenticate::Proof;
 use super::error::{Code, ProxyError};
@@ -48,6 +48,8 @@ pub(super) struct Carrier {
     gauge: Arc<Gauge>,
     scheme: Scheme,
     authority: Authority,
+    /// The authority as a `Host` field has it.
+    host: HeaderValue,
     plan: ArcSwap<Plan>,
 }
 
@@ -82,7 +84,19 @@ impl Carrier {
     pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
         let plan = ArcSwap::from_pointee(Plan::make(&proxy.live(), &proof.agent, scheme, &authority));
         let gauge = proxy.counts.agent(&proof.agent.name);
-        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan }
+        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
+        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, host, plan }
+    }
+
+    /// Whether a `Host` field or an `:authority` names the authority that requests go to.
+    pub(super) fn is_named_by(&self, text: &[u8]) -> bool {
+        // Nearly always it is spelled as we do; else it is compared as what it means.
+        if text.eq_ignore_ascii_case(self.host.as_bytes()) {
+            return true;
+        }
+        let default_port = if self.scheme == Scheme::Https { 443 } else { 80 };
+        std::str::from_utf8(text).is_ok_and(|text| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == self.authority))
     }
 
     /// The plan of this moment.

@@ -17,7 +17,7 @@ use super::live::{Proxy, Settings};
 use super::outcome::Progress;
 use super::record::Record;
 use super::side::AgentH1;
-use super::stream::{ClientStream, Prefixed};
+use super::stream::ClientStream;
 use super::streams;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
@@ -25,7 +25,7 @@ use crate::audit::Verdict;
 use crate::host::{Authority, Host};
 use crate::message::h1::{RequestHead, Target};
 use crate::policy::Scheme;
-use crate::tls::{describe_agent_tls_error, tls_error};
+use crate::tls::{ReadAhead, describe_agent_tls_error, tls_error};
 
 /// The first byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -61,7 +61,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
         }
         Some(Speech::Http2) => {
             let carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
-            let stream = Box::new(Prefixed::new(half.input.take(), *half.io));
+            let stream = Box::new(ReadAhead::new(half.input.take(), *half.io));
             streams::serve(&proxy, stream, &carrier, true, ticker, drain).await;
         }
         Some(Speech::Other) => {
@@ -112,7 +112,7 @@ async fn first_bytes(half: &mut Half<ClientStream>, settings: &Settings, ticker:
             if let Some(speech) = speech(half.input.bytes()) {
                 return Poll::Ready(Some(speech));
             }
-            match half.poll_fill_idle(cx) {
+            match half.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => until = Instant::now() + settings.request_head,
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending if ticker.poll_at(until, cx) || drain.as_mut().poll(cx).is_ready() => return Poll::Ready(None),
@@ -137,7 +137,7 @@ async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, aut
     let begun = Instant::now();
     let limit = proxy.live().settings.tls;
     let shaking = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Prefixed::new(prefix, *half.io)).await?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(prefix, *half.io)).await?;
         let hello = start.client_hello();
         let names_agree = hello.server_name().is_none_or(|sni| Host::parse(sni).is_ok_and(|host| host == authority.host));
         let config = match proxy.leaves.cached(&authority.host) {
@@ -213,12 +213,11 @@ pub(super) fn checked_target(head: &RequestHead, pseudo: Option<&Uri>, carrier: 
     if matches!(head.method, Method::TRACE | Method::CONNECT) {
         return Err(ProxyError::new(Code::MethodDenied, format!("{} is not passed on", head.method)));
     }
-    let authority = carrier.authority();
-    let (default_port, scheme) = if carrier.scheme() == Scheme::Https { (443, "https") } else { (80, "http") };
-    let same = |text: &str| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == *authority);
-    let of_here = |uri: &Uri| uri.scheme_str().is_none_or(|s| s == scheme) && uri.authority().is_none_or(|a| same(a.as_str()));
+    let scheme = if carrier.scheme() == Scheme::Https { "https" } else { "http" };
+    let of_here =
+        |uri: &Uri| uri.scheme_str().is_none_or(|s| s == scheme) && uri.authority().is_none_or(|a| carrier.is_named_by(a.as_str().as_bytes()));
     match head.headers.get(http::header::HOST) {
-        Some(host) if host.to_str().is_ok_and(same) => {}
+        Some(host) if carrier.is_named_by(host.as_bytes()) => {}
         None if head.version == Version::HTTP_10 => {}
         _ => return Err(misdirected("the Host field")),
     }

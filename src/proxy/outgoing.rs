@@ -5,10 +5,9 @@ use http::{HeaderMap, Method};
 
 use super::forward::Injected;
 use crate::credential::{DEFAULT_AUTH_HEADERS, explicit_name, placeholder_name};
-use crate::host::Authority;
 use crate::message::h1::{Framing, RequestHead};
 use crate::message::{hop_by_hop, scrub};
-use crate::policy::{Candidates, Pick, Scheme};
+use crate::policy::{Candidates, Pick};
 
 /// A request as it goes out.
 pub(super) struct Outgoing {
@@ -20,8 +19,8 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Takes off what is not to go on, then puts on what is: in this order, so that no `Connection` field of the
-    /// agent's can take the credential off.
-    pub(super) fn prepare(head: &RequestHead, target: &str, scheme: Scheme, authority: &Authority, injected: Option<&Injected>) -> Self {
+    /// agent's can take the credential off. `host` is the authority that is sent to, as a `Host` field has it.
+    pub(super) fn prepare(head: &RequestHead, target: &str, host: &HeaderValue, injected: Option<&Injected>) -> Self {
         let mut headers = head.headers.clone();
         let stripped = hop_by_hop::strip_request(&mut headers);
         headers.remove(CONTENT_LENGTH);
@@ -39,9 +38,7 @@ impl Outgoing {
             }
         }
         hop_by_hop::drop_placeholders(&mut headers);
-        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        headers.insert(HOST, host);
+        headers.insert(HOST, host.clone());
         if stripped.te_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("TE"));
@@ -64,18 +61,24 @@ pub(super) fn asks_upgrade(head: &RequestHead) -> bool {
     head.method == Method::GET && head.framing == Framing::None && head.headers.contains_key(UPGRADE)
 }
 
-/// The credential that the agent names, in a field by which that origin is authenticated to.
+/// The credential that the agent names, in a field by which that origin is authenticated to. Where several name one, the
+/// first by the order of [`DEFAULT_AUTH_HEADERS`], then of the rules' own, counts; an outright name before a placeholder.
 pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
-    let own = candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let values = DEFAULT_AUTH_HEADERS.iter().copied().chain(own).flat_map(|name| headers.get_all(name));
-    let mut placeholder = None;
-    for value in values {
-        if let Some(name) = explicit_name(value.as_bytes()) {
-            return Some(Pick::Explicit(name));
+    let own = || candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
+    let rank = |name: &str| DEFAULT_AUTH_HEADERS.iter().copied().chain(own()).position(|listed| listed == name);
+    let mut explicit: Option<(usize, &str)> = None;
+    let mut placeholder: Option<(usize, &str)> = None;
+    // One pass over the fields: there are few of them, and most are none of these.
+    for (name, value) in headers {
+        let Some(rank) = rank(name.as_str()) else { continue };
+        let first = |best: Option<(usize, &str)>| best.is_none_or(|(before, _)| rank < before);
+        if let Some(named) = explicit_name(value.as_bytes()).filter(|_| first(explicit)) {
+            explicit = Some((rank, named));
+        } else if let Some(named) = placeholder_name(value.as_bytes()).filter(|_| first(placeholder)) {
+            placeholder = Some((rank, named));
         }
-        placeholder = placeholder.or_else(|| placeholder_name(value.as_bytes()));
     }
-    placeholder.map(Pick::Placeholder)
+    explicit.map(|(_, name)| Pick::Explicit(name)).or(placeholder.map(|(_, name)| Pick::Placeholder(name)))
 }
 
 /// The path of a request target, without the query.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
+use smol_str::SmolStr;
 
 use super::error::ProxyError;
 use super::live::Proxy;
@@ -29,7 +30,7 @@ impl Record {
     pub(super) fn new(proxy: &Arc<Proxy>, method: &Method, host: &str, port: u16, path: &str) -> Self {
         let record = RequestRecord {
             at: clock::now(),
-            id: RequestId(u64::from_ne_bytes(crate::random::bytes())),
+            id: RequestId(crate::random::id()),
             agent: None,
             method: cut(method.as_str()),
             host: cut(host),
@@ -38,7 +39,7 @@ impl Record {
             status: 0,
             verdict: Verdict::Failed,
             credential: None,
-            reason: String::new(),
+            reason: SmolStr::default(),
             upstream_addr: None,
             bytes_up: 0,
             bytes_down: 0,
@@ -60,12 +61,12 @@ impl Record {
     }
 
     pub(super) fn agent(&mut self, name: &str) -> &mut Self {
-        self.record.agent = Some(name.to_owned());
+        self.record.agent = Some(SmolStr::new(name));
         self
     }
 
     pub(super) fn credential(&mut self, name: &CredentialName) -> &mut Self {
-        self.record.credential = Some(name.to_string());
+        self.record.credential = Some(SmolStr::new(name.as_str()));
         self
     }
 
@@ -85,7 +86,7 @@ impl Record {
         let mut record = self.record.clone();
         fill(&mut record, progress);
         record.verdict = verdict;
-        record.reason = "opened".to_owned();
+        record.reason = SmolStr::new_static("opened");
         record.duration = self.started.elapsed();
         record.at = clock::now();
         self.proxy.audit.record(AuditEvent::Request(Box::new(record)));
@@ -94,7 +95,7 @@ impl Record {
     /// The end of a request that went on.
     pub(super) fn done(mut self, verdict: Verdict, reason: &str, progress: &Progress) {
         fill(&mut self.record, progress);
-        self.finish(verdict, reason.to_owned());
+        self.finish(verdict, SmolStr::new(reason));
     }
 
     /// The end of a request that was refused or failed; what had passed is in `progress`.
@@ -105,12 +106,12 @@ impl Record {
         }
         let verdict = if error.code.is_denial() { Verdict::Denied } else { Verdict::Failed };
         let agent = self.record.agent.as_deref().unwrap_or("-");
-        tracing::info!(id = %self.record.id, agent, host = self.record.host, port = self.record.port, code = error.code.word(), "{}",
+        tracing::info!(id = %self.record.id, agent, host = self.record.host.as_str(), port = self.record.port, code = error.code.word(), "{}",
             if error.detail.is_empty() { &error.message } else { &error.detail });
-        self.finish(verdict, error.code.word().to_owned());
+        self.finish(verdict, SmolStr::new_static(error.code.word()));
     }
 
-    fn finish(self, verdict: Verdict, reason: String) {
+    fn finish(self, verdict: Verdict, reason: SmolStr) {
         let Self { proxy, mut record, started } = self;
         record.verdict = verdict;
         record.reason = reason;
@@ -135,14 +136,13 @@ fn fill(record: &mut RequestRecord, progress: &Progress) {
 }
 
 /// The host without brackets, as the log has it.
-fn bare_host(authority: &Authority) -> String {
+fn bare_host(authority: &Authority) -> SmolStr {
     match authority.host.ip() {
-        Some(ip) => ip.to_string(),
-        None => authority.host.to_string(),
+        Some(ip) => smol_str::format_smolstr!("{ip}"),
+        None => SmolStr::new(authority.host.dns().unwrap_or_default()),
     }
 }
 
-fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(MAX_STRING)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-    text[..end].to_owned()
+fn cut(text: &str) -> SmolStr {
+    SmolStr::new(&text[..text.floor_char_boundary(MAX_STRING)])
 }

@@ -6,6 +6,7 @@
 
 mod agent_h1;
 mod agent_h2;
+mod content;
 mod duct;
 mod handshake;
 mod origin_h1;

@@ -1,13 +1,12 @@
 //! A connection with its buffers: bytes that have come and are not yet read, bytes that are to go and are not yet sent.
 
 use std::cell::RefCell;
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::message::h1::write_chunk_head;
 
@@ -16,9 +15,9 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-/// How much is read at once: the content of one TLS record.
-const READ: usize = 16 * 1024;
-/// How much a tunnel reads at once.
+/// So small a buffer is kept for the next request.
+const SMALL: usize = 1024;
+/// How much is read at once.
 const SCRATCH_SIZE: usize = 64 * 1024;
 /// Above so many unsent bytes, no more is taken in from the other side.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
@@ -80,7 +79,7 @@ impl Input {
 
     /// Gives memory back while nothing is there.
     pub(super) fn release(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.data.capacity() > SMALL {
             *self = Self::default();
         }
     }
@@ -91,14 +90,6 @@ impl Input {
         data.drain(..self.start);
         self.start = 0;
         data
-    }
-
-    fn make_room(&mut self) {
-        if self.start > 0 {
-            self.data.drain(..self.start);
-            self.start = 0;
-        }
-        self.data.reserve(READ);
     }
 }
 
@@ -113,7 +104,7 @@ impl Output {
     }
 
     pub(super) fn release(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.data.capacity() > SMALL {
             self.data = Vec::new();
             self.written = 0;
         }
@@ -164,25 +155,27 @@ impl<S: Wire + ?Sized> Half<S> {
         Self { input: Input::default(), output: Output::default(), io }
     }
 
-    /// Reads once, into the own buffer; `0` is the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.make_room();
-        pin!(self.io.read_buf(&mut self.input.data)).poll(cx)
-    }
-
-    /// Reads once without holding a buffer while nothing comes; `0` is the end.
-    pub(super) fn poll_fill_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads once and hands over what came; of that the first bytes are used, as many as `with` says, and the rest is kept.
+    /// `0` is the end. While nothing comes no memory is held.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, with: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buf))?;
-            self.input.extend(buf.filled());
-            Poll::Ready(Ok(buf.filled().len()))
+            let came = buf.filled();
+            let used = if came.is_empty() { 0 } else { with(came) };
+            self.input.extend(&came[used..]);
+            Poll::Ready(Ok(came.len()))
         })
     }
 
-    /// Reads once, without holding a buffer while nothing comes.
-    pub(super) async fn fill_idle(&mut self) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.poll_fill_idle(cx)).await
+    /// Reads once into the own buffer; `0` is the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, |_| 0)
+    }
+
+    /// Reads once into the own buffer; `0` is the end.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
     /// Sends what is to go, and flushes it.
@@ -219,7 +212,7 @@ impl<S: Wire + ?Sized> Half<S> {
             let mut left = LINGER_BYTES;
             while left > 0 {
                 self.input.take();
-                match self.fill_idle().await? {
+                match self.fill().await? {
                     0 => break,
                     n => left = left.saturating_sub(n),
                 }

@@ -163,7 +163,7 @@ impl State {
 
     fn record_change(&self, change: Change) {
         let Change { event, agent, credential, detail } = change;
-        self.audit.record(AuditEvent::Change(ChangeRecord { at: clock::now(), event, agent, credential, detail }));
+        self.audit.record(AuditEvent::Change(Box::new(ChangeRecord { at: clock::now(), event, agent, credential, detail })));
     }
 
     /// What keeps the proxy from being ready.

@@ -25,6 +25,12 @@ fn push_json_escape(c: char, out: &mut String) {
 /// Appends a JSON string, quotes included (RFC 8259 7), with every unsafe character as `\uXXXX`.
 pub fn push_json_string(text: &str, out: &mut String) {
     out.push('"');
+    // Nearly all is plain; looked at without a branch in between, that is a few instructions for many bytes.
+    if text.bytes().fold(true, |plain, b| plain & matches!(b, b' '..=b'~') & (b != b'"') & (b != b'\\')) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),

@@ -5,6 +5,7 @@
 //! operator's, never against the own CA. Neither side logs keys, whatever `SSLKEYLOGFILE` says, and neither takes early
 //! data.
 
+mod ahead;
 mod ca;
 mod describe;
 mod leaf;
@@ -21,6 +22,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
+pub use ahead::ReadAhead;
 pub use ca::{CaError, CertificateAuthority};
 pub use describe::{describe_agent_tls_error, describe_io_error, describe_tls_error, tls_error};
 pub use leaf::{Leaf, LeafCache, LeafError};

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::resolve::Resolver;
 use super::stream::UpstreamStream;
 use crate::host::{Authority, Host, refusal};
-use crate::tls::{ClientTls, describe_io_error};
+use crate::tls::{ClientTls, ReadAhead, describe_io_error};
 
 /// The second address is tried when the first has not answered for so long (RFC 8305 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -139,7 +139,7 @@ impl Dialer {
                 .map_err(|_| DialError::new(DialErrorKind::Tls, format!("{name} cannot be a certificate's name")).at(peer))?,
             Host::Ip(ip) => ServerName::from(*ip),
         };
-        let handshake = TlsConnector::from(Arc::clone(client)).connect(name, stream);
+        let handshake = TlsConnector::from(Arc::clone(client)).connect(name, ReadAhead::new(Vec::new(), stream));
         match tokio::time::timeout(self.settings.tls_timeout, handshake).await {
             Ok(Ok(stream)) => Ok(UpstreamStream::tls(stream, peer)),
             Ok(Err(error)) => Err(DialError::new(DialErrorKind::Tls, format!("TLS with {authority} failed: {}", describe_io_error(&error))).at(peer)),
@@ -153,6 +153,11 @@ impl Dialer {
     /// How long setting up may take beyond the connection.
     pub(super) fn tls_timeout(&self) -> Duration {
         self.settings.tls_timeout
+    }
+
+    /// No dial takes longer: the look-up, the connection, the handshake, what begins HTTP/2.
+    pub(super) fn patience(&self) -> Duration {
+        2 * self.settings.connect_timeout + 2 * self.settings.tls_timeout
     }
 
     /// The addresses to connect to, every one of them checked. An operator's override is taken as it is.

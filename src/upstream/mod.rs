@@ -7,6 +7,9 @@ pub mod resolve;
 mod slot;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 pub use dial::{DialError, DialErrorKind, Dialer, DialerSettings};
 pub use multiplex::{Lane, was_not_processed};
 pub use pool::{Pool, PoolKey};

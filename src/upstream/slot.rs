@@ -122,14 +122,17 @@ impl Slot {
                     connection.settle().await;
                     settled = true;
                 }
-                Step::Wait(mut under_way) => {
-                    // An error here says that the dial came to something, or that its request was given up.
-                    if under_way.changed().await.is_ok()
-                        && let Some(error) = under_way.borrow_and_update().clone()
-                    {
-                        return self.instead(want).ok_or(error);
+                Step::Wait(mut under_way) => match tokio::time::timeout(dialer.patience(), under_way.changed()).await {
+                    Ok(Ok(())) => {
+                        if let Some(error) = under_way.borrow_and_update().clone() {
+                            return self.instead(want).ok_or(error);
+                        }
                     }
-                }
+                    // The dial came to something, or its request was given up.
+                    Ok(Err(_)) => {}
+                    // Its request is held up by something else.
+                    Err(_) => return self.dial(dialer, want, None).await,
+                },
                 Step::DialHttp1 => return Ok(Route::http1(dialer.connect(&self.authority, self.tls).await?, false)),
                 Step::Dial(flight) => return self.dial(dialer, want, flight).await,
             }
@@ -217,14 +220,14 @@ impl Slot {
         let peer = stream.peer();
         let failed = |kind, why: &str| DialError::new(kind, format!("HTTP/2 with {} cannot begin: {why}", self.authority)).at(peer);
         match tokio::time::timeout(dialer.tls_timeout(), Multiplexed::begin(stream)).await {
-            Ok(Ok((connection, driver))) => Ok(Opened::H2(connection, driver)),
+            Ok(Ok((connection, driver))) => Ok(Opened::H2(connection, Box::new(driver))),
             Ok(Err(error)) => Err(failed(DialErrorKind::Connect, &error.to_string())),
             Err(_) => Err(failed(DialErrorKind::ConnectTimeout, "the connection takes nothing")),
         }
     }
 
     /// Takes a place on a new connection, starts it, and lets others have places on it.
-    fn adopt(self: &Arc<Self>, connection: Arc<Multiplexed>, driver: Driver) -> Lane {
+    fn adopt(self: &Arc<Self>, connection: Arc<Multiplexed>, driver: Box<Driver>) -> Lane {
         tokio::spawn(driver.run(Arc::downgrade(self), Arc::downgrade(&connection)));
         let lane = connection.lane();
         let mut state = self.lock();
@@ -281,7 +284,7 @@ impl Slot {
 /// A new connection.
 enum Opened {
     H1(UpstreamStream),
-    H2(Arc<Multiplexed>, Driver),
+    H2(Arc<Multiplexed>, Box<Driver>),
 }
 
 impl Route {

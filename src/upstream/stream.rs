@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::tls::ReadAhead;
+
 /// A connection to an origin, and the address it goes to.
 pub struct UpstreamStream {
     inner: Inner,
@@ -17,7 +19,7 @@ pub struct UpstreamStream {
 
 enum Inner {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 impl UpstreamStream {
@@ -25,7 +27,7 @@ impl UpstreamStream {
         Self { inner: Inner::Plain(stream), peer }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+    pub(super) fn tls(stream: TlsStream<ReadAhead<TcpStream>>, peer: SocketAddr) -> Self {
         Self { inner: Inner::Tls(Box::new(stream)), peer }
     }
 

@@ -7,6 +7,7 @@ pub mod origin;
 pub mod postgres;
 pub mod raw;
 pub mod serve;
+pub mod wire;
 pub mod world;
 
 use std::path::{Path, PathBuf};

@@ -192,22 +192,26 @@ pub fn parse_trailers(section: &[u8]) -> Result<HeaderMap, HeadError> {
 
 /// What httparse lets through: a CR that no LF follows, control octets, a folded line, a `#`.
 fn check_octets(head: &[u8]) -> Result<(), HeadError> {
-    let mut previous = b'\n';
-    for (i, &byte) in head.iter().enumerate() {
-        if byte < 0x20 || byte == 0x7f {
-            match byte {
-                b'\r' if head.get(i + 1) == Some(&b'\n') => {}
-                b'\n' if previous == b'\r' => {}
-                b'\t' if previous != b'\n' => {}
-                b'\t' => return Err(HeadError::Bad("a line is folded")),
-                b'\r' => return Err(HeadError::Bad("a bare CR")),
-                b'\n' => return Err(HeadError::Bad("a line ends in a bare LF")),
-                _ => return Err(HeadError::Bad("a control character")),
-            }
-        } else if byte == b' ' && previous == b'\n' {
-            return Err(HeadError::Bad("a line begins with a space"));
+    let mut rest = head;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest);
+        let (line, after) = end.map_or((rest, &[][..]), |at| (&rest[..at], &rest[at + 1..]));
+        match line.first() {
+            Some(b'\t') => return Err(HeadError::Bad("a line is folded")),
+            Some(b' ') => return Err(HeadError::Bad("a line begins with a space")),
+            _ => {}
         }
-        previous = byte;
+        let content = if end.is_some() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        let is_control = |b: u8| (b < 0x20 && b != b'\t') || b == 0x7f;
+        // Without a branch in between, this looks at many bytes at once.
+        if content.iter().fold(false, |found, &b| found | is_control(b)) {
+            let first = content.iter().find(|b| is_control(**b));
+            return Err(HeadError::Bad(if first == Some(&b'\r') { "a bare CR" } else { "a control character" }));
+        }
+        if end.is_some() && content.len() == line.len() {
+            return Err(HeadError::Bad("a line ends in a bare LF"));
+        }
+        rest = after;
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ impl Carrier {
     ) -> Result<Next, Record> {
         let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
         let head = request.head;
-        let outgoing = Outgoing::prepare(head, request.target, self.scheme, &self.authority, injected.as_ref());
+        let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
         let prepared = Prepared { request, plan, injected, outgoing, reused };
         match connected {
             Connected::H1(stream) => {
@@ -110,8 +110,12 @@ impl Carrier {
         match ended {
             Ok(End::Upgraded) => {
                 let Prepared { request, plan, injected, outgoing, .. } = prepared;
-                if let (Some(mut agent), Some(mut origin)) = (agent.raw(), origin.raw()) {
-                    self.upgraded(agent.half(), &mut origin, ticker, request.head, &outgoing, &plan, injected, record, progress).await;
+                match (agent.raw(), origin.raw()) {
+                    (Some(mut agent), Some(mut origin)) => {
+                        self.upgraded(agent.half(), &mut origin, ticker, request.head, &outgoing, &plan, injected, record, progress).await;
+                    }
+                    // The agent's stream was over before the answer could go out.
+                    _ => record.done(verdict, "agent_closed", &progress),
                 }
                 Ok(Next::Close)
             }

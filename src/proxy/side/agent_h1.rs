@@ -7,9 +7,10 @@ use h2::Reason;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Version};
 
+use super::content::{Fault, poll_content};
 use super::{AgentSide, Came, Lent, Take};
 use crate::audit::RequestId;
-use crate::message::h1::{BodyReader, Framing, Piece, RequestHead, ResponseHead, write_last_chunk, write_response};
+use crate::message::h1::{BodyError, BodyReader, Framing, RequestHead, ResponseHead, write_last_chunk, write_response};
 use crate::proxy::connection::refuse;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::Next;
@@ -58,33 +59,17 @@ impl<A: Wire + ?Sized> AgentSide for AgentH1<'_, A> {
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
-        loop {
-            match self.reader.next(self.half.input.bytes()).map_err(|_| Fail::Malformed)? {
-                Piece::Data { skip, len } => {
-                    let taken = if len == 0 { Ok(()) } else { take(&self.half.input.bytes()[skip..skip + len]) };
-                    self.half.input.consume(skip + len);
-                    taken?;
-                    if len > 0 {
-                        return Poll::Ready(Ok(Came::Some));
-                    }
-                }
-                Piece::End { skip, trailers } => {
-                    self.half.input.consume(skip);
-                    return Poll::Ready(Ok(Came::End(trailers)));
-                }
-                Piece::More => match self.half.poll_fill(cx) {
-                    Poll::Ready(Ok(n)) if n > 0 => {}
-                    Poll::Ready(_) => return Poll::Ready(Err(Fail::Agent)),
-                    Poll::Pending => return Poll::Pending,
-                },
-            }
-        }
+        poll_content(self.half, &mut self.reader, cx, take).map_err(|fault| match fault {
+            Fault::Framing(BodyError::CutShort) | Fault::Io(_) => Fail::Agent,
+            Fault::Framing(_) => Fail::Malformed,
+            Fault::Taker(fail) => fail,
+        })
     }
 
     /// What comes ahead is kept for later.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fail> {
         while self.half.input.bytes().len() < self.ahead {
-            match self.half.poll_fill_idle(cx) {
+            match self.half.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(_) => return Poll::Ready(Fail::Agent),
                 Poll::Pending => break,

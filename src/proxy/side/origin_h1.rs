@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
+use super::content::{Fault, poll_content};
 use super::{Came, OriginSide, Take, handshake};
-use crate::message::h1::{BodyError, BodyReader, Framing, HeadError, Piece, ResponseHead, head_end, parse_response, write_last_chunk, write_request};
+use crate::message::h1::{BodyReader, Framing, HeadError, ResponseHead, head_end, parse_response, write_last_chunk, write_request};
 use crate::message::h2::join_cookies;
 use crate::proxy::outcome::Fail;
 use crate::proxy::outgoing::Outgoing;
@@ -91,10 +92,6 @@ fn refused(error: HeadError) -> Fail {
     Fail::upstream(format!("the origin's answer is refused: {error}"))
 }
 
-fn cut(error: BodyError) -> Fail {
-    Fail::upstream(format!("the origin's answer is broken: {error}"))
-}
-
 /// `Keep-Alive: timeout=5, max=100`: how long an idle connection stays. It is for one connection, and goes with it.
 fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(HeaderName::from_static("keep-alive"))?.to_str().ok()?;
@@ -154,31 +151,11 @@ impl OriginSide for OriginH1 {
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
-        loop {
-            match self.reader.next(self.half.input.bytes()).map_err(cut)? {
-                Piece::Data { skip, len } => {
-                    let taken = if len == 0 { Ok(()) } else { take(&self.half.input.bytes()[skip..skip + len]) };
-                    self.half.input.consume(skip + len);
-                    taken?;
-                    if len > 0 {
-                        return Poll::Ready(Ok(Came::Some));
-                    }
-                }
-                Piece::End { skip, trailers } => {
-                    self.half.input.consume(skip);
-                    return Poll::Ready(Ok(Came::End(trailers)));
-                }
-                Piece::More => match self.half.poll_fill(cx) {
-                    Poll::Ready(Ok(n)) if n > 0 => {}
-                    Poll::Ready(Ok(_)) => {
-                        self.reader.closed().map_err(cut)?;
-                        return Poll::Ready(Ok(Came::End(None)));
-                    }
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(Fail::upstream(format!("the origin's answer was cut short: {e}")))),
-                    Poll::Pending => return Poll::Pending,
-                },
-            }
-        }
+        poll_content(&mut self.half, &mut self.reader, cx, take).map_err(|fault| match fault {
+            Fault::Framing(error) => Fail::upstream(format!("the origin's answer is broken: {error}")),
+            Fault::Io(error) => Fail::upstream(format!("the origin's answer was cut short: {error}")),
+            Fault::Taker(fail) => fail,
+        })
     }
 
     fn hangs_up(&self) -> bool {
@@ -186,7 +163,7 @@ impl OriginSide for OriginH1 {
     }
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.half.poll_fill_idle(cx).map(drop)
+        self.half.poll_fill(cx).map(drop)
     }
 
     fn give_back(self, slot: &Slot, whole: bool) {

@@ -10,7 +10,7 @@ use super::files;
 use super::record::{CONTINUE, Entry, GAP, OwnRecord, START};
 
 /// So much is gathered before it is written.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// Writes bytes at a file's end. A seam: tests put one in that fails as a full disk does.
 pub(super) type WriteFn = Box<dyn FnMut(&mut File, &[u8]) -> io::Result<()> + Send>;
@@ -27,6 +27,8 @@ pub(super) struct Appender {
     /// The last record of the file that is being rotated away, until the next file has its first record.
     rotating: Option<Checkpoint>,
     write: WriteFn,
+    /// Kept between batches: a log that is busy would else ask the system for it over and over.
+    buffer: String,
 }
 
 struct Current {
@@ -42,7 +44,7 @@ impl Appender {
     /// `checkpoint` is what the store kept: the log's last record known from outside.
     pub(super) fn new(path: &Path, key: AuditKey, options: AuditOptions, checkpoint: Option<Checkpoint>) -> Self {
         let write: WriteFn = Box::new(|file, bytes| file.write_all(bytes));
-        Self { path: path.to_owned(), key, options, known: checkpoint, current: None, rotating: None, write }
+        Self { path: path.to_owned(), key, options, known: checkpoint, current: None, rotating: None, write, buffer: String::new() }
     }
 
     #[cfg(test)]
@@ -58,7 +60,10 @@ impl Appender {
     /// Appends the entries in order. Returns how many are in the file, and why not all.
     pub(super) fn append(&mut self, entries: &[Entry]) -> (usize, io::Result<()>) {
         let mut done = 0;
-        let result = self.append_locked(entries, &mut done);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.append_locked(entries, &mut done, &mut buffer);
+        buffer.clear();
+        self.buffer = buffer;
         if result.is_err() {
             // Whatever state the file is in, the next attempt looks for itself.
             self.current = None;
@@ -71,32 +76,31 @@ impl Appender {
         self.current.as_ref().map_or(Ok(()), |c| c.file.sync_data())
     }
 
-    fn append_locked(&mut self, entries: &[Entry], done: &mut usize) -> io::Result<()> {
+    fn append_locked(&mut self, entries: &[Entry], done: &mut usize, buffer: &mut String) -> io::Result<()> {
         let _lock = files::lock(&self.path)?;
         self.settle()?;
-        let mut buffer = String::new();
         let mut waiting = 0;
         let mut last = self.current().last;
         for entry in entries {
             let start = buffer.len();
-            let mut next = self.encode(entry, &last, &mut buffer);
+            let mut next = self.encode(entry, &last, buffer);
             let current = self.current();
             let too_big = current.size + buffer.len() as u64 > self.options.max_size;
             if too_big && !(current.fresh && start == 0) {
                 buffer.truncate(start);
-                self.flush(&mut buffer, last)?;
+                self.flush(buffer, last)?;
                 *done += std::mem::take(&mut waiting);
                 last = self.rotate()?;
-                next = self.encode(entry, &last, &mut buffer);
+                next = self.encode(entry, &last, buffer);
             }
             last = next;
             waiting += 1;
             if buffer.len() >= BUFFER {
-                self.flush(&mut buffer, last)?;
+                self.flush(buffer, last)?;
                 *done += std::mem::take(&mut waiting);
             }
         }
-        self.flush(&mut buffer, last)?;
+        self.flush(buffer, last)?;
         *done += waiting;
         Ok(())
     }

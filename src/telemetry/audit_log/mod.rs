@@ -24,6 +24,7 @@ mod report;
 mod shown;
 mod tail;
 mod verify;
+mod write;
 mod writer;
 
 pub use chain::{AuditKey, ChainMac, Checkpoint, CheckpointError, Checkpoints};

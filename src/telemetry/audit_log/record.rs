@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::chain::{AuditKey, ChainMac, Checkpoint};
+use super::write::{address, hex, milliseconds, number};
 use crate::audit::{AuditEvent, ChangeRecord, RequestRecord};
 use crate::telemetry::escape::{cut, push_json_string};
 
@@ -82,31 +82,43 @@ impl OwnRecord {
 /// Ends the record that begins at `start` with its MAC.
 fn seal(key: &AuditKey, previous: &ChainMac, start: usize, out: &mut String) -> ChainMac {
     let mac = key.link(previous, &[&out.as_bytes()[start..], b"}"]);
-    let _ = writeln!(out, ",\"mac\":\"{mac}\"}}");
+    out.push_str(",\"mac\":\"");
+    hex(&mac.0, out);
+    out.push_str("\"}\n");
     mac
 }
 
 fn request(r: &RequestRecord, seq: u64, out: &mut String) {
     head(seq, r.at, out);
-    let _ = write!(out, ",\"id\":\"{}\"", r.id);
+    out.push_str(",\"id\":\"");
+    hex(&r.id.0.to_be_bytes(), out);
+    out.push('"');
     optional("agent", r.agent.as_deref(), out);
     string("method", &r.method, out);
     string("host", &r.host, out);
-    let _ = write!(out, ",\"port\":{}", r.port);
+    member("port", r.port.into(), out);
     string("path", &r.path, out);
-    let _ = write!(out, ",\"status\":{},\"decision\":\"{}\"", r.status, r.verdict.as_str());
+    member("status", r.status.into(), out);
+    string("decision", r.verdict.as_str(), out);
     optional("credential", r.credential.as_deref(), out);
     string("reason", &r.reason, out);
     match r.upstream_addr {
-        Some(addr) => _ = write!(out, ",\"upstream_addr\":\"{addr}\""),
+        Some(addr) => {
+            out.push_str(",\"upstream_addr\":\"");
+            address(addr, out);
+            out.push('"');
+        }
         None => out.push_str(",\"upstream_addr\":null"),
     }
-    let _ = write!(out, ",\"bytes_up\":{},\"bytes_down\":{}", r.bytes_up, r.bytes_down);
+    member("bytes_up", r.bytes_up, out);
+    member("bytes_down", r.bytes_down, out);
+    name("ttfb_ms", out);
     match r.ttfb {
-        Some(t) => milliseconds("ttfb_ms", t, out),
-        None => out.push_str(",\"ttfb_ms\":null"),
+        Some(t) => milliseconds(t, out),
+        None => out.push_str("null"),
     }
-    milliseconds("duration_ms", r.duration, out);
+    name("duration_ms", out);
+    milliseconds(r.duration, out);
     optional("client_protocol", Some(r.client_protocol).filter(|p| !p.is_empty()), out);
     optional("upstream_protocol", Some(r.upstream_protocol).filter(|p| !p.is_empty()), out);
 }
@@ -120,32 +132,42 @@ fn change(c: &ChangeRecord, seq: u64, out: &mut String) {
 }
 
 fn head(seq: u64, at: Timestamp, out: &mut String) {
-    let _ = write!(out, "{{\"seq\":{seq},\"ts\":\"{at:.6}\"");
+    out.push_str("{\"seq\":");
+    number(seq, out);
+    let _ = write!(out, ",\"ts\":\"{at:.6}\"");
 }
 
-fn string(name: &'static str, value: &str, out: &mut String) {
-    let _ = write!(out, ",\"{name}\":");
+fn name(name: &'static str, out: &mut String) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+}
+
+fn member(of: &'static str, value: u64, out: &mut String) {
+    name(of, out);
+    number(value, out);
+}
+
+fn string(of: &'static str, value: &str, out: &mut String) {
+    name(of, out);
     push_json_string(cut(value, STRING_MAX), out);
 }
 
-fn optional(name: &'static str, value: Option<&str>, out: &mut String) {
+fn optional(of: &'static str, value: Option<&str>, out: &mut String) {
     match value {
-        Some(value) => string(name, value, out),
-        None => _ = write!(out, ",\"{name}\":null"),
+        Some(value) => string(of, value, out),
+        None => {
+            name(of, out);
+            out.push_str("null");
+        }
     }
-}
-
-/// Milliseconds with three digits behind the point.
-fn milliseconds(name: &'static str, value: Duration, out: &mut String) {
-    let us = value.as_micros();
-    let _ = write!(out, ",\"{name}\":{}.{:03}", us / 1000, us % 1000);
 }
 
 /// Cuts an event's strings, so that a full queue of them stays small whatever an agent sends.
 pub(super) fn trim(event: &mut AuditEvent) {
-    fn shorten(text: &mut String) {
-        if text.len() > STRING_MAX {
-            *text = cut(text, STRING_MAX).to_owned();
+    fn shorten<T: AsRef<str> + for<'a> From<&'a str>>(text: &mut T) {
+        if text.as_ref().len() > STRING_MAX {
+            *text = cut(text.as_ref(), STRING_MAX).into();
         }
     }
     match event {
@@ -232,6 +254,8 @@ impl<'a> Line<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::audit::{RequestId, Verdict};
     use zeroize::Zeroizing;
 
@@ -301,7 +325,7 @@ mod tests {
             credential: Some("openrouter".into()),
             detail: "a \"b\"".into(),
         };
-        let text = line(&Entry::Event(AuditEvent::Change(change)));
+        let text = line(&Entry::Event(AuditEvent::Change(Box::new(change))));
         assert!(
             text.starts_with(
                 r#"{"seq":5,"ts":"2026-11-21T05:00:00.000000Z","event":"credential.add","agent":null,"credential":"openrouter","detail":"a \"b\"","mac":""#

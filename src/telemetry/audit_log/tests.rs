@@ -147,5 +147,5 @@ fn request(path: &str) -> AuditEvent {
 }
 
 fn change(event: &'static str) -> AuditEvent {
-    AuditEvent::Change(ChangeRecord { at: crate::clock::now(), event, agent: None, credential: None, detail: String::new() })
+    AuditEvent::Change(Box::new(ChangeRecord { at: crate::clock::now(), event, agent: None, credential: None, detail: String::new() }))
 }

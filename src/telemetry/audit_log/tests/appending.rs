@@ -175,9 +175,9 @@ fn the_log_of_another_store_is_moved_away() {
 
 #[test]
 fn long_strings_are_cut_before_they_are_queued() {
-    let mut event = AuditEvent::Request(Box::new(RequestRecord { host: "h".repeat(100_000), ..request_record(&"ü".repeat(60_000)) }));
+    let mut event = AuditEvent::Request(Box::new(RequestRecord { host: "h".repeat(100_000).into(), ..request_record(&"ü".repeat(60_000)) }));
     record::trim(&mut event);
     let AuditEvent::Request(r) = event else { unreachable!() };
-    assert!(r.path.capacity() <= 1024 && r.host.capacity() <= 1024);
+    assert_eq!((r.path.len(), r.host.len()), (1024, 1024));
     assert_eq!(r.path, "ü".repeat(512));
 }
