@@ -11,6 +11,7 @@ mod origin;
 mod packages;
 mod relay;
 mod stage;
+mod ways_in;
 mod websocket;
 
 pub use origin::{BOTH, H1, Origin};

@@ -67,10 +67,16 @@ impl Stage {
     /// The same, with more arguments for `credential add`.
     #[track_caller]
     pub fn with(origin: SocketAddr, key: &RealKey, more: &[&str]) -> Self {
+        Self::configured(origin, key, more, "")
+    }
+
+    /// The same, with more configuration.
+    #[track_caller]
+    pub fn configured(origin: SocketAddr, key: &RealKey, more: &[&str], configuration: &str) -> Self {
         let home = Home::bare("");
         let authority = home.outside().join("origins-ca.pem");
         std::fs::write(&authority, AUTHORITY.pem()).unwrap();
-        let mut text = format!("[upstream]\nextra_ca_files = [\"{}\"]\n[resolve]\n", authority.display());
+        let mut text = format!("{configuration}[upstream]\nextra_ca_files = [\"{}\"]\n[resolve]\n", authority.display());
         for host in HOSTS {
             text.push_str(&format!("\"{host}:443\" = \"{origin}\"\n"));
         }
