@@ -108,14 +108,9 @@ impl Carrier {
         self.scheme
     }
 
-    /// Goes on with another request's proof, where it is of the same agent and for the same authority.
-    pub(super) fn goes_on(&mut self, proof: &Proof, authority: &Authority) -> bool {
-        let (own, other) = (&self.proof.agent, &proof.agent);
-        let same = own.name == other.name && own.generation == other.generation && self.authority == *authority;
-        if same {
-            self.proof = proof.clone();
-        }
-        same
+    /// Whether this is the way of a request with that proof to that authority.
+    pub(super) fn goes(&self, proof: &Proof, scheme: Scheme, authority: &Authority) -> bool {
+        self.scheme == scheme && self.authority == *authority && self.proof.is_same(proof)
     }
 
     /// Refuses a request that is not carried at all.
