@@ -32,7 +32,7 @@ pub(super) struct Proof {
 }
 
 /// What of a session token outlives the moment at which it was shown.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Session {
     id: u64,
     expires: i64,
@@ -40,6 +40,11 @@ struct Session {
 }
 
 impl Proof {
+    /// Whether both hold for as long, and are of the same agent.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.agent.name == other.agent.name && self.agent.generation == other.agent.generation && self.session == other.session
+    }
+
     /// Whether the session, if it was one, goes on.
     pub(super) fn holds(&self, proxy: &Proxy) -> bool {
         self.session.is_none_or(|s| clock::unix_seconds() < s.expires && (s.kind != SessionKind::Run || (proxy.held)(s.id)))

@@ -41,12 +41,22 @@ pub(super) enum Next {
     Close,
 }
 
+/// How requests come to name their host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A CONNECT did, and a credential covered it: its TLS ends here.
+    Tunnel,
+    /// Each in its own target (RFC 9112 3.2.2).
+    Absolute,
+}
+
 /// Carries one agent's requests to one authority, many at once where the agent's connection has streams.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
     proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
+    form: Form,
     authority: Authority,
     /// The authority as a `Host` field has it.
     host: HeaderValue,
@@ -81,12 +91,12 @@ impl Injected {
 }
 
 impl Carrier {
-    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
+    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, form: Form, authority: Authority) -> Self {
         let plan = ArcSwap::from_pointee(Plan::make(&proxy.live(), &proof.agent, scheme, &authority));
         let gauge = proxy.counts.agent(&proof.agent.name);
         let default_port = if scheme == Scheme::Https { 443 } else { 80 };
         let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
-        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, host, plan }
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, form, authority, host, plan }
     }
 
     /// Whether a `Host` field or an `:authority` names the authority that requests go to.
@@ -122,14 +132,9 @@ impl Carrier {
         self.scheme
     }
 
-    /// Goes on with another request's proof, where it is of the same agent and for the same authority.
-    pub(super) fn goes_on(&mut self, proof: &Proof, authority: &Authority) -> bool {
-        let (own, other) = (&self.proof.agent, &proof.agent);
-        let same = own.name == other.name && own.generation == other.generation && self.authority == *authority;
-        if same {
-            self.proof = proof.clone();
-        }
-        same
+    /// Whether this is the way of a request with that proof to that authority.
+    pub(super) fn goes(&self, proof: &Proof, scheme: Scheme, authority: &Authority) -> bool {
+        self.scheme == scheme && self.authority == *authority && self.proof.is_same(proof)
     }
 
     /// Refuses a request that is not carried at all.
@@ -260,16 +265,17 @@ impl Carrier {
         Err(ProxyError::new(Code::CredentialUnavailable, "the credential was being changed; try again"))
     }
 
-    /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
+    /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential. One in
+    /// absolute form goes as its scheme says: over verified TLS, or in plaintext.
     fn without_credential(&self, snapshot: &Snapshot) -> Result<(), ProxyError> {
-        if self.scheme == Scheme::Https {
+        if self.scheme == Scheme::Https && self.form == Form::Tunnel {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
         match snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(now) if self.scheme == Scheme::Http && snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
             Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }

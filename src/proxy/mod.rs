@@ -1,14 +1,16 @@
 //! The proxy: agents' connections come in, and what policy lets pass goes on.
 //!
-//! `connection` reads what a client says to a listener; `tunnel` passes bytes unread; `intercept` ends the TLS
+//! `connection` reads what a client says to a listener, `gate` decides on it; `tunnel` passes bytes unread; `intercept` ends the TLS
 //! of a host that a credential covers; `forward` carries one request out; `exchange` moves its bytes.
 
 mod authenticate;
+mod blind;
 mod connection;
 mod error;
 mod exchange;
 mod filter;
 mod forward;
+mod gate;
 mod intercept;
 mod limits;
 mod live;
