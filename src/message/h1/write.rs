@@ -4,8 +4,12 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::head::Framing;
 
+/// Room made for a head at once: most fit, and a buffer that grows by doubling is copied over and over.
+const HEAD: usize = 1024;
+
 /// Writes a request's head: the framing field is made here, the others are taken as they are.
 pub fn write_request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap, framing: Framing) {
+    out.reserve(HEAD);
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -17,6 +21,7 @@ pub fn write_request(out: &mut Vec<u8>, method: &Method, target: &str, headers: 
 
 /// Writes a response's head: `HTTP/1.1`, also to a client of HTTP/1.0 (RFC 9110 2.5).
 pub fn write_response(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], headers: &HeaderMap, framing: Framing) {
+    out.reserve(HEAD);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
