@@ -17,12 +17,12 @@ struct Calls {
 
 impl Calls {
     /// With more arguments for `credential add`.
-    fn with(more: &[&str]) -> Option<Self> {
+    fn start() -> Option<Self> {
         let key = RealKey::new(Key::Bearer);
         let dir = tempfile::TempDir::new().unwrap();
         let (certificate, secret) = write_leaf(dir.path());
         let server = Peer::python("grpc", "grpc", include_str!("peers/grpc_server.py"), &[&certificate, &secret, &key.shown()])?;
-        let stage = Stage::with(server.address, &key, more);
+        let stage = Stage::with(server.address, &key, &[]);
         Some(Self { stage, server, key, _certificates: dir })
     }
 
@@ -58,14 +58,8 @@ impl Calls {
 /// A case that prints this; the server's method in it.
 #[track_caller]
 fn case(name: &str, method: &str, prints: &str) -> Option<Calls> {
-    case_with(&[], name, method, prints)
-}
-
-/// The same, with more arguments for `credential add`.
-#[track_caller]
-fn case_with(more: &[&str], case: &str, method: &str, prints: &str) -> Option<Calls> {
-    let calls = Calls::with(more)?;
-    let said = calls.python(case);
+    let calls = Calls::start()?;
+    let said = calls.python(name);
     assert_eq!(said.stdout.trim_end(), prints, "{said:?}");
     calls.expect_key(method);
     Some(calls)
@@ -109,23 +103,14 @@ fn a_client_streams() {
     case("up", "Up", "1000 499500\n0 0");
 }
 
-/// Without the scrubber, which keeps the end of what has come until it pauses.
-const UNSCRUBBED: [&str; 2] = ["--scrub", "off"];
-
 #[test]
 fn both_stream_and_each_message_is_sent_only_after_the_answer_to_the_last() {
-    case_with(&UNSCRUBBED, "both", "Both", "True");
-}
-
-#[test]
-#[ignore = "each message waits half a second for the scrubber's pause"]
-fn both_stream_as_fast_with_the_scrubber() {
     case("both", "Both", "True");
 }
 
 #[test]
 fn fifty_conversations_go_on_side_by_side() {
-    case_with(&UNSCRUBBED, "many", "Both", "True");
+    case("many", "Both", "True");
 }
 
 #[test]
@@ -154,7 +139,7 @@ fn grpc_js_makes_calls_of_all_four_kinds() {
     if !module.exists() {
         return skip("grpc-js", "npm could not install it");
     }
-    let Some(calls) = Calls::with(&UNSCRUBBED) else { return };
+    let Some(calls) = Calls::start() else { return };
     let script = format!("import grpc from '{}';\n{}", module.display(), include_str!("peers/grpc_client.mjs"));
     let Some(said) = Client::Node.script("grpc-js", calls.stage.env(), &script) else { return };
     let prints = "hello\nthree\n9 not so: Grüße ☃ 100% why\n0 500\n500 124750\n0 100\n1";
