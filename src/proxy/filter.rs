@@ -7,8 +7,8 @@ use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Version};
 use tokio::time::Sleep;
 
 use crate::credential::Material;
@@ -61,10 +61,12 @@ impl ResponseFilter {
     /// The body that is about to begin.
     pub(super) fn body(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
         let Some(table) = self.table.as_ref().filter(|t| t.scrubs_bodies() && head.framing != Framing::None) else { return Ok(()) };
-        let is = |kind: &str| head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().to_ascii_lowercase().starts_with(kind.as_bytes()));
+        let kind = head.headers.get(CONTENT_TYPE).map(|t| t.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+        let is = |begin: &str| kind.starts_with(begin.as_bytes());
+        let is_all = |whole: &str| kind == whole.as_bytes();
         // Binary messages, each perhaps compressed by itself, that must not wait for one another: of gRPC the head and the
         // trailers are scrubbed, as of a WebSocket the head.
-        if is("application/grpc") {
+        if head.version == Version::HTTP_2 && (is("application/grpc+") || is("application/grpc;") || is_all("application/grpc")) {
             return Ok(());
         }
         let decoding = Decoding::of(&head.headers).map_err(|e| word(&e))?;
