@@ -61,9 +61,14 @@ impl ResponseFilter {
     /// The body that is about to begin.
     pub(super) fn body(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
         let Some(table) = self.table.as_ref().filter(|t| t.scrubs_bodies() && head.framing != Framing::None) else { return Ok(()) };
+        let is = |kind: &str| head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().to_ascii_lowercase().starts_with(kind.as_bytes()));
+        // Binary messages, each perhaps compressed by itself, that must not wait for one another: of gRPC the head and the
+        // trailers are scrubbed, as of a WebSocket the head.
+        if is("application/grpc") {
+            return Ok(());
+        }
         let decoding = Decoding::of(&head.headers).map_err(|e| word(&e))?;
-        let events = head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-        self.body = Some(Box::new(BodyScrubber::new(Arc::clone(table), events, decoding.as_ref())));
+        self.body = Some(Box::new(BodyScrubber::new(Arc::clone(table), is("text/event-stream"), decoding.as_ref())));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version};
 
 use super::authenticate::Proof;
 use super::error::{Code, ProxyError};
@@ -173,7 +173,11 @@ impl Carrier {
     /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
     /// the decision is taken anew, so that no request is sent by a state that is gone.
     async fn ready(&self, head: &RequestHead, target: &str, fresh: bool, record: &mut Record) -> Result<Ready, ProxyError> {
-        let protocols = if asks_upgrade(head) { Protocols::WebSocket } else { Protocols::Any };
+        let protocols = match head.version {
+            _ if asks_upgrade(head) => Protocols::WebSocket,
+            Version::HTTP_2 if self.scheme == Scheme::Http => Protocols::PriorKnowledge,
+            _ => Protocols::Any,
+        };
         loop {
             let (plan, injected) = self.decide(head, target, record).await?;
             let route = match plan.slot.connect(&plan.transport.dialer, Want { fresh, protocols }).await {

@@ -60,6 +60,8 @@ pub enum Protocols {
     Any,
     /// HTTP/1.1 alone.
     Http1,
+    /// HTTP/2 without TLS, which the agent knows that the origin speaks (RFC 9113 3.3).
+    PriorKnowledge,
     /// A WebSocket: HTTP/2 where the origin takes extended CONNECT (RFC 8441), else HTTP/1.1.
     WebSocket,
 }
@@ -151,12 +153,14 @@ impl Slot {
 
     fn step(self: &Arc<Self>, want: Want, settled: bool) -> Step {
         let mut state = self.lock();
+        let known = !self.tls && want.protocols == Protocols::PriorKnowledge;
         if !want.fresh
+            && !known
             && let Some(stream) = state.take_idle()
         {
             return Step::Take(Route::http1(stream, true));
         }
-        if !self.tls || want.protocols == Protocols::Http1 {
+        if (!self.tls && !known) || want.protocols == Protocols::Http1 {
             return Step::DialHttp1;
         }
         state.shared.retain(|connection| connection.is_open());
@@ -213,8 +217,9 @@ impl Slot {
     }
 
     async fn open(&self, dialer: &Dialer) -> Result<Opened, DialError> {
-        let stream = dialer.negotiate(&self.authority).await?;
-        if !stream.is_h2() {
+        // Without TLS it comes here for what is known to speak HTTP/2.
+        let stream = if self.tls { dialer.negotiate(&self.authority).await? } else { dialer.connect(&self.authority, false).await? };
+        if self.tls && !stream.is_h2() {
             return Ok(Opened::H1(stream));
         }
         let peer = stream.peer();

@@ -2,15 +2,20 @@
 //! the credential. What is asserted: the program succeeded, the origin got the real key and nothing of the agent's own,
 //! and which protocol was spoken on either side (from the audit log).
 
+mod autobahn;
 mod fetches;
 mod git;
+mod grpc;
 mod node;
 mod origin;
 mod packages;
+mod relay;
 mod stage;
+mod ways_in;
+mod websocket;
 
 pub use origin::{BOTH, H1, Origin};
 pub use stage::{Key, RealKey, Stage};
 
-/// What HTTP/2 is called in the table of a test, where this build speaks it.
-const H2: u8 = 1;
+/// HTTP/2, as the tables of these tests call it.
+const H2: u8 = 2;

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 
+use crate::support::clients::Client;
 use crate::support::home::said;
 use crate::support::origin::AUTHORITY;
-use crate::support::{Home, Said, Serve, fresh_key, target_dir, within};
+use crate::support::{Home, Said, Serve, fresh_key, skip, within};
 
 /// The hosts of these tests; all match the credential, but for the last, which no credential matches.
 pub const HOSTS: [&str; 3] = ["api.example.com", "git.example.com", "elsewhere.example.net"];
@@ -59,17 +61,29 @@ impl Stage {
     /// All hosts lead to the address, at 443, and the key is for `*.example.com`.
     #[track_caller]
     pub fn new(origin: SocketAddr, key: &RealKey) -> Self {
+        Self::with(origin, key, &[])
+    }
+
+    /// The same, with more arguments for `credential add`.
+    #[track_caller]
+    pub fn with(origin: SocketAddr, key: &RealKey, more: &[&str]) -> Self {
+        Self::configured(origin, key, more, "")
+    }
+
+    /// The same, with more configuration.
+    #[track_caller]
+    pub fn configured(origin: SocketAddr, key: &RealKey, more: &[&str], configuration: &str) -> Self {
         let home = Home::bare("");
         let authority = home.outside().join("origins-ca.pem");
         std::fs::write(&authority, AUTHORITY.pem()).unwrap();
-        let mut text = format!("[upstream]\nextra_ca_files = [\"{}\"]\n[resolve]\n", authority.display());
+        let mut text = format!("{configuration}[upstream]\nextra_ca_files = [\"{}\"]\n[resolve]\n", authority.display());
         for host in HOSTS {
             text.push_str(&format!("\"{host}:443\" = \"{origin}\"\n"));
         }
         home.configure(&text);
         home.ok(&["init"]);
         let kind = if key.kind == Key::Basic { "basic" } else { "bearer" };
-        home.ok_with(&["credential", "add", "real", "--type", kind, "--allow", "*.example.com"], &key.secret);
+        home.ok_with(&[&["credential", "add", "real", "--type", kind, "--allow", "*.example.com"], more].concat(), &key.secret);
         let serve = Serve::start(&home);
         Self { serve, home }
     }
@@ -116,15 +130,22 @@ pub struct Peer {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    /// Runs a script with the Python of `tests/run`; it prints `port N` once it listens.
+    /// Runs a script with the Python of `tests/run`; it prints `port N` once it listens. `None`, and a line that says so,
+    /// where there is no such Python with these modules.
     #[track_caller]
-    pub fn python(script: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(target_dir().join("venv/bin/python"));
+    pub fn python(test: &str, modules: &str, script: &str, args: &[&str]) -> Option<Self> {
+        let python = Client::Python.path().filter(|p| Command::new(p).args(["-c", &format!("import {modules}")]).output().unwrap().status.success());
+        let Some(python) = python else {
+            skip(test, &format!("no Python with {modules} on this machine"));
+            return None;
+        };
+        let mut command = Command::new(python);
         command.args(["-c", script]).args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        Self::start(command)
+        Some(Self::start(command))
     }
 
     /// Any program that does so.
@@ -140,9 +161,15 @@ impl Peer {
             let _ = child.kill();
             panic!("the server tells its port: {line:?}");
         };
-        // Nobody reads what it says later, and a full pipe would stop it.
-        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
-        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let own = lines.clone();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| own.lock().unwrap().push(line)));
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), lines }
+    }
+
+    /// The JSON objects that it has printed so far, a line each.
+    pub fn told(&self) -> Vec<serde_json::Value> {
+        self.lines.lock().unwrap().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
 }
 

@@ -6,7 +6,7 @@ mod clients;
 mod drain;
 mod injection;
 mod limits;
-mod listeners;
+pub(crate) mod listeners;
 mod matching;
 mod memory;
 mod plaintext;

@@ -162,8 +162,20 @@ impl Drop for Origin {
     }
 }
 
-trait Wire: Read + Write + Send {}
-impl<T: Read + Write + Send> Wire for T {}
+trait Wire: Read + Write + Send {
+    /// What the layer under HTTP says at the end of this side's bytes.
+    fn farewell(&mut self);
+}
+
+impl Wire for TcpStream {
+    fn farewell(&mut self) {}
+}
+
+impl Wire for StreamOwned<ServerConnection, TcpStream> {
+    fn farewell(&mut self) {
+        self.conn.send_close_notify();
+    }
+}
 
 fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -286,6 +298,13 @@ impl Exchange<'_> {
     /// A whole answer in JSON.
     pub fn json(&mut self, status: u16, body: &str) -> io::Result<()> {
         self.answer(status, "content-type: application/json\r\n", body.as_bytes())
+    }
+
+    /// Says TLS's farewell, or closes this half of a plain connection: nothing more is written, and what comes is still read.
+    pub fn close_half(&mut self) -> io::Result<()> {
+        self.wire.farewell();
+        self.wire.flush()?;
+        self.socket.shutdown(std::net::Shutdown::Write)
     }
 
     /// The connection ends after this answer, without TLS's farewell.
