@@ -167,20 +167,23 @@ fn an_origin_that_dies_under_many_requests_fails_them_all_and_no_later_one() {
             let mut waiting = Vec::new();
             for _ in 0..10 {
                 let line = if agent == Protocol::H2 { line.clone() } else { stage.agent().open(host, agent).await };
-                waiting.push(tokio::spawn(async move { line.ask(&Ask::get("/wait")).await }));
+                waiting.push(tokio::spawn(async move { line.ask(&Ask::post("/wait", "")).await }));
             }
             eventually("all have arrived", || stage.origin(to).seen().iter().filter(|s| s.target == "/wait").count() == 10).await;
             if to == Protocol::H2 {
-                expect_failure("who kills the origin", &line.ask(&Ask::get("/die")).await);
+                expect_failure("who kills the origin", &line.ask(&Ask::post("/die", "")).await);
                 for task in waiting {
                     expect_failure("who waits on a dead origin", &task.await.unwrap());
                 }
             } else {
                 // Each has a connection of its own: nothing befalls them but the end of their agents.
-                expect_failure("who kills the origin", &line.ask(&Ask::get("/die")).await);
+                expect_failure("who kills the origin", &line.ask(&Ask::post("/die", "")).await);
                 waiting.iter().for_each(tokio::task::JoinHandle::abort);
             }
             let case = format!("agent {agent:?}, origin {to:?}");
+            // They may have been processed, and are no requests to be made twice.
+            let arrived = |target: &str| stage.origin(to).seen().iter().filter(|seen| seen.target == target).count();
+            assert_eq!((arrived("/wait"), arrived("/die")), (10, 1), "{case}");
             right_answers(&case, (agent == Protocol::H2).then_some(&line), &stage.agent(), host, agent).await;
             line.vanish();
             drop(line);
