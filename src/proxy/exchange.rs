@@ -21,6 +21,9 @@ const MAX_INTERIM: u8 = 32;
 /// So much of a request's content is kept until the answer begins, to be sent again.
 const KEPT: usize = 64 * 1024;
 
+/// While an upload is stuck, the agent is looked after so often.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// What an exchange needs to know of its request.
 pub(super) struct Asked<'a> {
     pub(super) framing: Framing,
@@ -88,6 +91,8 @@ pub(super) struct Exchange<'a, A, O> {
     interim: u8,
     started: Instant,
     last: Instant,
+    /// When a stuck upload's agent is looked after next.
+    look: Option<Instant>,
     long_reported: bool,
     pub(super) progress: Progress,
 }
@@ -120,6 +125,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             interim: 0,
             started,
             last: started,
+            look: None,
             long_reported: false,
             progress,
         }
@@ -159,11 +165,23 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
                 self.release_held()?;
                 continue;
             }
+            if self.is_stuck() {
+                let look = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
+                if ticker.poll_at(look, cx) {
+                    self.look = None;
+                    continue;
+                }
+            }
             if ticker.poll_at(self.last + self.asked.idle, cx) {
                 return Poll::Ready(Err(Fail::Idle));
             }
             return Poll::Pending;
         }
+    }
+
+    /// The origin reads no more of the request for now, so that an agent that hangs up is not felt by itself.
+    fn is_stuck(&self) -> bool {
+        !self.up_done && (self.write_failed || self.origin.pending() >= HIGH_WATER)
     }
 
     /// The request's content, agent to origin. Says whether anything moved.
@@ -186,7 +204,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
                 Poll::Pending => break,
             }
         }
-        let reads_no_more = self.up_done || self.write_failed || self.origin.pending() >= HIGH_WATER;
+        let reads_no_more = self.up_done || self.is_stuck();
         if reads_no_more && let Poll::Ready(gone) = self.agent.poll_gone(cx) {
             return Err(gone);
         }

@@ -54,7 +54,8 @@ pub(super) trait AgentSide: Send {
     /// The next of the request's content, handed to `take`.
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>>;
 
-    /// Completes when the agent goes away, while nothing more of the request is read.
+    /// Completes when the agent goes away, while nothing more of the request is read. Where it cannot be woken for that it
+    /// must be asked again.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fail>;
 
     /// Sends an interim answer, where the agent can take one.

@@ -7,13 +7,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::message::h1::write_chunk_head;
+use crate::upstream::UpstreamStream;
 
 /// What a connection must be able to do.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Whether the other side has closed its sending side or broken off, also where bytes that were not read stand before
+    /// that. `false` where it cannot be told.
+    fn is_hung_up(&self) -> bool {
+        false
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+impl Wire for TcpStream {}
+impl Wire for UpstreamStream {}
 
 /// So small a buffer is kept for the next request.
 const SMALL: usize = 1024;

@@ -30,6 +30,11 @@ impl<S> ReadAhead<S> {
     pub fn new(first: Vec<u8>, inner: S) -> Self {
         Self { kept: first, taken: 0, inner }
     }
+
+    /// The connection below.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {

@@ -34,8 +34,8 @@ struct Prepared<'a> {
     plan: Arc<Plan>,
     injected: Option<Injected>,
     outgoing: Outgoing,
-    /// The connection had been used before.
-    reused: bool,
+    /// An idle connection of HTTP/1.1 was taken.
+    was_idle: bool,
 }
 
 impl Carrier {
@@ -52,7 +52,8 @@ impl Carrier {
         let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
         let head = request.head;
         let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
-        let prepared = Prepared { request, plan, injected, outgoing, reused };
+        let was_idle = reused && matches!(connected, Connected::H1(_));
+        let prepared = Prepared { request, plan, injected, outgoing, was_idle };
         match connected {
             Connected::H1(stream) => {
                 record.upstream(peer, "HTTP/1.1");
@@ -78,14 +79,14 @@ impl Carrier {
         taken: &mut Taken,
         record: Record,
     ) -> Result<Next, Record> {
-        let Prepared { request: Sending { head, last_try, .. }, plan, injected, outgoing, reused } = &prepared;
+        let Prepared { request: Sending { head, last_try, .. }, plan, injected, outgoing, was_idle } = &prepared;
         let verdict = prepared.verdict();
         let drop_trailers = |trailers: &mut HeaderMap| prepared.drop_trailers(trailers);
         let used = injected.as_ref().map(|i| i.rule.id);
         let answered = |status: u16| used.iter().for_each(|id| (self.proxy.seen)(Seen::Credential(*id, status)));
         // HTTP/2 says what it did not process; of an idle HTTP/1.1 connection that closes that is never known, so there
         // a request goes again only where it may be carried out twice (RFC 9110 9.2.2).
-        let keep = !last_try && (origin.protocol() == "HTTP/2" || (*reused && head.method.is_idempotent()));
+        let keep = !last_try && (origin.protocol() == "HTTP/2" || (*was_idle && head.method.is_idempotent()));
         let asked = Asked {
             framing: head.framing,
             upgrade: outgoing.upgrade,
@@ -147,7 +148,7 @@ impl Carrier {
         let Sending { head, last_try, .. } = prepared.request;
         let again = match &fail {
             Fail::NotProcessed(_) => true,
-            Fail::UpstreamClosed(_) => prepared.reused && head.method.is_idempotent(),
+            Fail::UpstreamClosed(_) => prepared.was_idle && head.method.is_idempotent(),
             _ => false,
         };
         if again && !last_try && taken.is_whole() {

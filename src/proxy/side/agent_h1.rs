@@ -72,10 +72,11 @@ impl<A: Wire + ?Sized> AgentSide for AgentH1<'_, A> {
             match self.half.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(_) => return Poll::Ready(Fail::Agent),
-                Poll::Pending => break,
+                Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Pending
+        // Its end stands behind bytes that nobody reads now.
+        if self.half.io.is_hung_up() { Poll::Ready(Fail::Agent) } else { Poll::Pending }
     }
 
     fn interim(&mut self, head: ResponseHead) {

@@ -8,6 +8,8 @@ use bytes::{Buf as _, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::proxy::wire::Wire;
+
 /// How much is sent at once.
 const PIECE: usize = 64 * 1024;
 
@@ -57,6 +59,8 @@ impl AsyncRead for Duct {
         Poll::Ready(Ok(()))
     }
 }
+
+impl Wire for Duct {}
 
 impl AsyncWrite for Duct {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

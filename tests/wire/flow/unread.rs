@@ -128,7 +128,7 @@ async fn unread_request(agent: Protocol, to: Protocol, failures: &mut Vec<String
 }
 
 /// Nothing of the upload is read any more, neither by the origin nor, with its buffers full, by the proxy: the agent's end comes behind
-/// what is not read.
+/// what is not read. Over HTTP/1.1 that end arrives only where the system still takes what stands before it.
 async fn vanishes_amid_a_stuck_upload(agent: Protocol, to: Protocol, failures: &mut Vec<String>) {
     let (stage, shared, mut told) = stage().await;
     let case = format!("agent {agent:?}, origin {to:?}, an upload that nobody reads and whose agent vanishes");
@@ -136,7 +136,9 @@ async fn vanishes_amid_a_stuck_upload(agent: Protocol, to: Protocol, failures: &
     let (mut up, _down) = line.begin(&Ask { content: Content::Unknown(Vec::new()), ..Ask::new("POST", "/deaf") }).await.unwrap();
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
-    let upload = tokio::spawn(async move { while up.data_counted(vec![b'u'; 64 << 10], &counter).await.is_ok() {} });
+    let most = if agent == Protocol::H1 { 320 << 10 } else { usize::MAX };
+    let upload =
+        tokio::spawn(async move { while counter.load(Ordering::SeqCst) < most && up.data_counted(vec![b'u'; 32 << 10], &counter).await.is_ok() {} });
     assert_eq!(patiently("the request", told.recv()).await, Some(Told::Arrived));
     settled(&sent).await;
     line.vanish();
