@@ -23,6 +23,9 @@ use super::stream::UpstreamStream;
 const STREAM_WINDOW: u32 = 512 * 1024;
 /// All that the protocol allows: the streams' windows bound what comes, and one that is not read holds back no other.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The largest frame. A bulk download takes a third less processor time than with the protocol's 16 KiB; events come in
+/// small frames anyhow.
+const FRAME: u32 = 64 * 1024;
 /// The longest head of an answer.
 const HEAD: u32 = 256 * 1024;
 /// What stands of one request in h2's buffer.
@@ -98,6 +101,7 @@ impl Multiplexed {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
             .initial_max_send_streams(UNKNOWN_STREAMS)

@@ -126,7 +126,8 @@ async fn who_hangs_up_while_dialling_leaves_it_to_the_next() {
 async fn a_dial_that_nobody_goes_on_with_holds_up_the_others_for_a_while_only() {
     let world = World::behind_a_gate(H2, 0).await;
     let mut stuck = Box::pin(world.connect(ANY));
-    std::future::poll_fn(|cx| std::task::Poll::Ready(assert!(stuck.as_mut().poll(cx).is_pending()))).await;
+    let dials = std::future::poll_fn(|cx| std::task::Poll::Ready(stuck.as_mut().poll(cx).is_pending())).await;
+    assert!(dials);
     let waiting = world.connecting(ANY);
     world.origin.open(2);
     tokio::task::yield_now().await;
