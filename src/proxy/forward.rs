@@ -27,7 +27,7 @@ mod send;
 mod upgraded;
 
 use plan::Plan;
-use send::Sending;
+use send::{Again, Sending};
 
 /// So often a request goes again that no origin has looked at.
 const MOST_TRIES: usize = 3;
@@ -160,16 +160,22 @@ impl Carrier {
             return self.refused(agent, &head.method, record, &error, false).await;
         };
         let mut taken = Taken::default();
+        let mut protocols = protocols_for(head, self.scheme);
         // A connection that failed is not taken again, nor is a request sent for ever.
         for tries in 0..=MOST_TRIES {
-            let ready = match self.ready(head, target, tries > 0, &mut record).await {
+            let ready = match self.ready(head, target, Want { fresh: tries > 0, protocols }, &mut record).await {
                 Ok(ready) => ready,
                 Err(error) => return self.refused(agent, &head.method, record, &error, false).await,
             };
             let request = Sending { head, target, last_try: tries == MOST_TRIES };
             match self.send(agent, ticker, &request, ready, &mut taken, record).await {
                 Ok(next) => return next,
-                Err(again) => record = again,
+                Err(Again { record: same, http1 }) => {
+                    record = same;
+                    if http1 {
+                        protocols = Protocols::Http1;
+                    }
+                }
             }
         }
         Next::Close
@@ -177,15 +183,10 @@ impl Carrier {
 
     /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
     /// the decision is taken anew, so that no request is sent by a state that is gone.
-    async fn ready(&self, head: &RequestHead, target: &str, fresh: bool, record: &mut Record) -> Result<Ready, ProxyError> {
-        let protocols = match head.version {
-            _ if asks_upgrade(head) => Protocols::WebSocket,
-            Version::HTTP_2 if self.scheme == Scheme::Http => Protocols::PriorKnowledge,
-            _ => Protocols::Any,
-        };
+    async fn ready(&self, head: &RequestHead, target: &str, want: Want, record: &mut Record) -> Result<Ready, ProxyError> {
         loop {
             let (plan, injected) = self.decide(head, target, record).await?;
-            let route = match plan.slot.connect(&plan.transport.dialer, Want { fresh, protocols }).await {
+            let route = match plan.slot.connect(&plan.transport.dialer, want).await {
                 Ok(route) => route,
                 Err(error) => {
                     if let Some(address) = error.address {
@@ -278,5 +279,15 @@ impl Carrier {
             Some(now) if self.scheme == Scheme::Http && snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
             Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
+    }
+}
+
+/// What can carry a request.
+fn protocols_for(head: &RequestHead, scheme: Scheme) -> Protocols {
+    match head.version {
+        _ if asks_upgrade(head) => Protocols::WebSocket,
+        // Whoever speaks HTTP/2 without TLS knows that the origin does.
+        Version::HTTP_2 if scheme == Scheme::Http => Protocols::PriorKnowledge,
+        _ => Protocols::Any,
     }
 }

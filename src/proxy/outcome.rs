@@ -35,6 +35,8 @@ pub(super) enum Fail {
     UpstreamClosed(String),
     /// The origin says that it has not looked at the request (RFC 9113 8.7).
     NotProcessed(String),
+    /// The origin wants the request over HTTP/1.1 (RFC 9113 7, HTTP_1_1_REQUIRED).
+    Http1Required(String),
     /// The origin's answer breaks HTTP, or was cut short.
     Upstream {
         /// What happened, for the operator.

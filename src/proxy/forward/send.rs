@@ -28,6 +28,12 @@ pub(super) struct Sending<'a> {
     pub(super) last_try: bool,
 }
 
+/// A request that goes again, over HTTP/1.1 alone where the origin asked for that.
+pub(super) struct Again {
+    pub(super) record: Record,
+    pub(super) http1: bool,
+}
+
 /// What an exchange needs, whichever protocol its origin speaks.
 struct Prepared<'a> {
     request: &'a Sending<'a>,
@@ -39,7 +45,7 @@ struct Prepared<'a> {
 }
 
 impl Carrier {
-    /// Sends a request and passes its answer on. Gives the record back where the request may go again.
+    /// Sends a request and passes its answer on, or has it go again.
     pub(super) async fn send<A: AgentSide>(
         &self,
         agent: &mut A,
@@ -48,7 +54,7 @@ impl Carrier {
         ready: Ready,
         taken: &mut Taken,
         mut record: Record,
-    ) -> Result<Next, Record> {
+    ) -> Result<Next, Again> {
         let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
         let head = request.head;
         let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
@@ -78,7 +84,7 @@ impl Carrier {
         prepared: Prepared<'_>,
         taken: &mut Taken,
         record: Record,
-    ) -> Result<Next, Record> {
+    ) -> Result<Next, Again> {
         let Prepared { request: Sending { head, last_try, .. }, plan, injected, outgoing, was_idle } = &prepared;
         let verdict = prepared.verdict();
         let drop_trailers = |trailers: &mut HeaderMap| prepared.drop_trailers(trailers);
@@ -135,7 +141,7 @@ impl Carrier {
     }
 
     /// An exchange that did not end well. Where nothing of an answer has gone out, the agent gets one of ours, or the
-    /// record is given back and the request goes again.
+    /// request goes again.
     async fn failed<A: AgentSide>(
         &self,
         agent: &mut A,
@@ -144,15 +150,15 @@ impl Carrier {
         fail: Fail,
         progress: Progress,
         taken: &Taken,
-    ) -> Result<Next, Record> {
+    ) -> Result<Next, Again> {
         let Sending { head, last_try, .. } = prepared.request;
         let again = match &fail {
-            Fail::NotProcessed(_) => true,
+            Fail::NotProcessed(_) | Fail::Http1Required(_) => true,
             Fail::UpstreamClosed(_) => prepared.was_idle && head.method.is_idempotent(),
             _ => false,
         };
         if again && !last_try && taken.is_whole() {
-            return Err(record);
+            return Err(Again { record, http1: matches!(fail, Fail::Http1Required(_)) });
         }
         let mut reason = None;
         let error = match fail {
@@ -162,7 +168,7 @@ impl Carrier {
                 agent.break_off(Some(h2::Reason::CANCEL)).await;
                 return Ok(Next::Close);
             }
-            Fail::UpstreamClosed(why) | Fail::NotProcessed(why) => {
+            Fail::UpstreamClosed(why) | Fail::NotProcessed(why) | Fail::Http1Required(why) => {
                 ProxyError::new(Code::UpstreamClosed, "the host closed the connection without an answer").with_detail(why)
             }
             Fail::Upstream { why, reset } => {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
 use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Response, StatusCode};
 
@@ -77,6 +77,9 @@ impl OriginH2 {
 fn failed(error: &h2::Error, first: bool) -> Fail {
     if first && was_not_processed(error) {
         return Fail::NotProcessed(error.to_string());
+    }
+    if first && error.is_reset() && error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED) {
+        return Fail::Http1Required(error.to_string());
     }
     if error.is_io() && first {
         return Fail::UpstreamClosed(error.to_string());
