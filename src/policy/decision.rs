@@ -143,9 +143,15 @@ impl Snapshot {
             return Route::Matched(candidates);
         }
         match self.egress.judge(authority) {
-            Ok(()) => Route::Unmatched { not_granted: scheme == Scheme::Https && self.all.lookup(authority, &[443]).next().is_some() },
+            Ok(()) => Route::Unmatched { not_granted: scheme == Scheme::Https && self.covers(authority) },
             Err(refusal) => Route::Denied(egress_denial(refusal, authority)),
         }
+    }
+
+    /// Whether any credential covers the host over TLS, granted or not.
+    #[must_use]
+    pub fn covers(&self, authority: &Authority) -> bool {
+        self.all.lookup(authority, &[443]).next().is_some()
     }
 
     /// What a request to a host may carry, on whatever connection it came: `deny_hosts` comes before credentials.

@@ -1,4 +1,4 @@
-//! What a client says to a listener: `CONNECT host:port`, or `http://host/path` in full.
+//! What a client says to a listener: `CONNECT host:port`, or a URI in full.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -208,7 +208,7 @@ impl Connection {
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// What is said to a client that takes the proxy for a server.
-pub(super) const NOT_AN_ORIGIN: &str = "this is a proxy: send CONNECT host:port, or an absolute http:// URI (set HTTPS_PROXY, not a base URL)";
+pub(super) const NOT_AN_ORIGIN: &str = "this is a proxy: send CONNECT host:port, or an absolute URI (set HTTPS_PROXY, not a base URL)";
 
 /// Answers, closes the sending side, and reads on for a moment, so that the answer is not lost to a reset.
 pub(super) async fn refuse<A: Wire + ?Sized>(half: &mut Half<A>, error: &ProxyError, id: crate::audit::RequestId, method: &Method) {

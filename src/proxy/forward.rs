@@ -41,12 +41,22 @@ pub(super) enum Next {
     Close,
 }
 
+/// How requests come to name their host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A CONNECT did, and a credential covered it: its TLS ends here.
+    Tunnel,
+    /// Each in its own target (RFC 9112 3.2.2).
+    Absolute,
+}
+
 /// Carries one agent's requests to one authority, many at once where the agent's connection has streams.
 pub(super) struct Carrier {
     proxy: Arc<Proxy>,
     proof: Proof,
     gauge: Arc<Gauge>,
     scheme: Scheme,
+    form: Form,
     authority: Authority,
     plan: ArcSwap<Plan>,
 }
@@ -79,10 +89,10 @@ impl Injected {
 }
 
 impl Carrier {
-    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, authority: Authority) -> Self {
+    pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, form: Form, authority: Authority) -> Self {
         let plan = ArcSwap::from_pointee(Plan::make(&proxy.live(), &proof.agent, scheme, &authority));
         let gauge = proxy.counts.agent(&proof.agent.name);
-        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, authority, plan }
+        Self { proxy: Arc::clone(proxy), proof, gauge, scheme, form, authority, plan }
     }
 
     /// The plan of this moment.
@@ -237,16 +247,17 @@ impl Carrier {
         Err(ProxyError::new(Code::CredentialUnavailable, "the credential was being changed; try again"))
     }
 
-    /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential.
+    /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential. One in
+    /// absolute form goes as its scheme says: over verified TLS, or in plaintext.
     fn without_credential(&self, snapshot: &Snapshot) -> Result<(), ProxyError> {
-        if self.scheme == Scheme::Https {
+        if self.scheme == Scheme::Https && self.form == Form::Tunnel {
             let message = "this host no longer matches a granted credential; open a new connection";
             return Err(ProxyError::new(Code::CredentialUnavailable, message));
         }
         match snapshot.agent(self.proof.agent.name.as_str()) {
             None => Err(ProxyError::new(Code::CredentialUnavailable, "this agent was removed")),
             // A host that a credential covers over TLS was let pass by that; any other by [egress].
-            Some(now) if snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
+            Some(now) if self.scheme == Scheme::Http && snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
             Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use super::authenticate::{Proof, authenticate};
 use super::blind::Blind;
 use super::error::{Code, ProxyError};
-use super::forward::Carrier;
+use super::forward::{Carrier, Form};
 use super::limits::{Counted, Counts, Place};
 use super::live::{Live, Proxy, Seen, Settings};
 use super::outcome::Progress;
@@ -168,7 +168,7 @@ impl Gate {
         let carriers = &mut self.inside().carriers;
         let carrier = match carriers.iter().position(|c| c.goes(&proof, scheme, &authority)) {
             Some(at) => carriers.remove(at),
-            None => Arc::new(Carrier::new(&self.proxy, proof, scheme, authority)),
+            None => Arc::new(Carrier::new(&self.proxy, proof, scheme, Form::Absolute, authority)),
         };
         if carriers.len() == MOST_CARRIERS {
             carriers.remove(0);
@@ -178,20 +178,22 @@ impl Gate {
     }
 }
 
-/// Scheme and authority of an absolute `http://` URI; a `Host` field that names another one is refused (RFC 9112 3.2.2
-/// would overrule it, but a disagreement is how bypasses begin).
+/// Scheme and authority of an absolute URI; a `Host` field that names another one is refused (RFC 9112 3.2.2 would overrule
+/// it, but a disagreement is how bypasses begin).
 fn absolute(head: &RequestHead, uri: &Uri) -> Result<(Scheme, Authority), ProxyError> {
     let bad = |message: String| ProxyError::new(Code::BadRequest, message);
-    if uri.scheme_str() != Some("http") {
-        return Err(bad("in absolute form only http:// is taken; use CONNECT for https://".to_owned()));
-    }
+    let (scheme, port) = match uri.scheme_str() {
+        Some("http" | "ws") => (Scheme::Http, 80),
+        Some("https" | "wss") => (Scheme::Https, 443),
+        _ => return Err(bad("in absolute form only http:// and https:// are taken".to_owned())),
+    };
     let text = uri.authority().map_or("", http::uri::Authority::as_str);
-    let authority = Authority::parse(text, Some(80)).map_err(|e| bad(format!("the request's host is refused: {e}")))?;
-    if let Some(host) = head.headers.get(http::header::HOST).filter(|_| head.version == Version::HTTP_11) {
-        let named = host.to_str().ok().and_then(|h| Authority::parse(h, Some(80)).ok());
+    let authority = Authority::parse(text, Some(port)).map_err(|e| bad(format!("the request's host is refused: {e}")))?;
+    if let Some(host) = head.headers.get(http::header::HOST).filter(|_| head.version != Version::HTTP_10) {
+        let named = host.to_str().ok().and_then(|h| Authority::parse(h, Some(port)).ok());
         if named.as_ref() != Some(&authority) {
             return Err(ProxyError::new(Code::Misdirected, "the Host field names another host than the request's URI"));
         }
     }
-    Ok((Scheme::Http, authority))
+    Ok((scheme, authority))
 }

@@ -12,7 +12,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::authenticate::Proof;
 use super::connection::{Awaited, Drain, next_head, refuse};
 use super::error::{Code, ProxyError};
-use super::forward::{Carrier, Next};
+use super::forward::{Carrier, Form, Next};
 use super::live::{Proxy, Settings};
 use super::outcome::Progress;
 use super::record::Record;
@@ -48,7 +48,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
                     return record.done(Verdict::Failed, "agent_tls", &Progress { status: 200, ..Progress::default() });
                 }
             };
-            let carrier = Carrier::new(&proxy, proof, Scheme::Https, authority);
+            let carrier = Carrier::new(&proxy, proof, Scheme::Https, Form::Tunnel, authority);
             if http2 {
                 return streams::serve(&proxy, stream, &carrier, names_agree, ticker, drain).await;
             }
@@ -56,11 +56,11 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
             requests(&proxy, &mut inner, &carrier, names_agree, ticker, drain).await;
         }
         Some(Speech::Http) => {
-            let carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
+            let carrier = Carrier::new(&proxy, proof, Scheme::Http, Form::Tunnel, authority);
             requests(&proxy, &mut half, &carrier, true, ticker, drain).await;
         }
         Some(Speech::Http2) => {
-            let carrier = Carrier::new(&proxy, proof, Scheme::Http, authority);
+            let carrier = Carrier::new(&proxy, proof, Scheme::Http, Form::Tunnel, authority);
             let stream = Box::new(Prefixed::new(half.input.take(), *half.io));
             streams::serve(&proxy, stream, &carrier, true, ticker, drain).await;
         }

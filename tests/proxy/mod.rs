@@ -1,5 +1,6 @@
 //! What becomes of requests, seen from both sides of the real proxy.
 
+mod absolute;
 mod answers;
 mod changes;
 mod clients;

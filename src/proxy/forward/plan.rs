@@ -16,6 +16,8 @@ pub(super) struct Plan {
     /// The agent's connections to that origin.
     pub(super) slot: Arc<Slot>,
     pub(super) candidates: Result<Option<Candidates>, Denial>,
+    /// No granted credential covers the host, but another one does.
+    pub(super) not_granted: bool,
     pub(super) agent_alive: bool,
 }
 
@@ -29,6 +31,7 @@ impl Plan {
             settings: Arc::clone(&live.settings),
             transport: Arc::clone(&live.transport),
             slot: live.transport.pool.slot(&key),
+            not_granted: scheme == Scheme::Https && matches!(candidates, Ok(None)) && live.snapshot.covers(authority),
             candidates,
             agent_alive: now.is_some(),
         }

@@ -117,7 +117,8 @@ impl Carrier {
             }
             Ok(End::Answered { whole }) => {
                 origin.give_back(&plan.slot, whole);
-                record.done(verdict, if hits > 0 { "scrubbed" } else { "ok" }, &progress);
+                let word = if plan.not_granted { "not_granted" } else { "ok" };
+                record.done(verdict, if hits > 0 { "scrubbed" } else { word }, &progress);
                 Ok(agent.finish(whole).await)
             }
             Err(fail) => {
