@@ -38,7 +38,7 @@ fn get_through<S: Read + Write>(mut stream: S, authorization: &str, host: &str, 
 }
 
 /// The address that `serve` says it listens on over TLS.
-fn tls_address(serve: &Serve) -> std::net::SocketAddr {
+pub(super) fn tls_address(serve: &Serve) -> std::net::SocketAddr {
     let log = serve.log();
     let at = log.find("over TLS listening on ").unwrap_or_else(|| panic!("serve tells where: {log}"));
     let rest = &log[at + "over TLS listening on ".len()..];

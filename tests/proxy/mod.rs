@@ -7,6 +7,8 @@ mod clients;
 mod drain;
 mod injection;
 mod limits;
+mod listener_h2;
+mod listener_h2_limits;
 mod listeners;
 mod matching;
 mod memory;
