@@ -14,5 +14,6 @@ mod matching;
 mod memory;
 mod plaintext;
 mod scrub;
+mod sockets;
 mod streaming;
 mod tunnels;
