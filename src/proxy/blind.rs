@@ -75,6 +75,11 @@ impl Blind {
 }
 
 impl Dialled {
+    /// The client went away meanwhile.
+    pub(super) fn abandoned(self) {
+        self.record.done(Verdict::Tunnelled, TunnelEnd::Broken.word(), &Progress::default());
+    }
+
     /// Passes everything both ways, for as long as the tunnel would be let pass again.
     pub(super) async fn copy(self, agent: &mut Half<ClientStream>, ticker: &mut Ticker, drain: &mut Drain) {
         let Self { proxy, record, proof, authority, not_granted, idle, mut upstream, mut changes, _place } = self;
@@ -95,6 +100,9 @@ impl Dialled {
             }
         };
         let end = tunnel::copy(agent, &mut upstream, idle, ticker, &mut progress, revoked, drain).await;
+        if end == TunnelEnd::Broken {
+            agent.io.fail();
+        }
         let word = match end {
             _ if not_granted => "not_granted",
             TunnelEnd::Closed => "unmatched",

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, Uri};
 
 use super::error::{Code, ProxyError};
 use super::forward::Next;
 use super::gate::{Gate, Refused, Way};
-use super::intercept;
+use super::intercept::{self, is_preface};
 use super::limits::{Counted, Place};
+use super::listener_h2;
 use super::live::{Proxy, Settings};
 use super::respond::write_error;
 use super::side::AgentH1;
@@ -18,6 +19,7 @@ use super::stream::ClientStream;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use crate::message::h1::{Framing, RequestHead, Target, head_end, parse_request};
+use crate::tls::ReadAhead;
 
 /// What came when a request's head was awaited.
 pub(super) enum Awaited {
@@ -45,7 +47,7 @@ pub(super) fn drain(proxy: &Proxy) -> Drain {
 pub(super) async fn next_head<A: Wire + ?Sized>(
     half: &mut Half<A>,
     settings: &Settings,
-    idle: std::time::Duration,
+    idle: Duration,
     ticker: &mut Ticker,
     drain: &mut Drain,
 ) -> Awaited {
@@ -107,15 +109,46 @@ impl Entry {
 /// Serves a client's connection to a listener, to its end.
 pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Entry) {
     let mut half = Half::new(Box::new(stream));
-    let gate = Gate::new(proxy, "HTTP/1.1");
     if !entry.is_free() {
         let error = ProxyError::new(Code::Overloaded, "the proxy has too many connections; try again soon");
-        let Refused { error, id } = gate.refuse(&Method::CONNECT, error);
+        let Refused { error, id } = Gate::new(proxy, "HTTP/1.1").refuse(&Method::CONNECT, error);
         return refuse(&mut half, &error, id, &Method::CONNECT).await;
     }
-    let _open = gate.proxy().metrics.connection_opened();
-    let drain = drain(gate.proxy());
-    Connection { gate, half, ticker: Ticker::new(), drain }.run().await;
+    let _open = proxy.metrics.connection_opened();
+    let (mut ticker, mut drain) = (Ticker::new(), drain(&proxy));
+    let limit = proxy.live().settings.request_head;
+    match speaks_http2(&mut half, limit, &mut ticker, &mut drain).await {
+        None => {}
+        Some(false) => Connection { gate: Gate::new(proxy, "HTTP/1.1"), half, ticker, drain }.run().await,
+        Some(true) => {
+            let reached = half.io.reached();
+            let io = Box::new(ReadAhead::new(half.input.take(), *half.io));
+            // Few connections are such: the others do not hold room for it.
+            Box::pin(listener_h2::serve(&Gate::new(proxy, "HTTP/2"), io, &reached, ticker, drain)).await;
+        }
+    }
+}
+
+/// Waits for a client's first bytes, which tell what it speaks, whatever ALPN came to: Go offers `h2` and then sends an
+/// HTTP/1.1 CONNECT. `None` where the client closes, is silent for too long, or the proxy drains.
+async fn speaks_http2(half: &mut Half<ClientStream>, limit: Duration, ticker: &mut Ticker, drain: &mut Drain) -> Option<bool> {
+    let until = Instant::now() + limit;
+    std::future::poll_fn(|cx| {
+        loop {
+            if !half.input.is_empty()
+                && let Some(http2) = is_preface(half.input.bytes())
+            {
+                return Poll::Ready(Some(http2));
+            }
+            match half.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending if ticker.poll_at(until, cx) || drain.as_mut().poll(cx).is_ready() => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
 }
 
 /// A connection over which HTTP/1.1 is spoken.

@@ -85,6 +85,15 @@ enum Speech {
 /// What HTTP/2 begins with (RFC 9113 3.4). No HTTP/1.1 method is `PRI`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
+/// Whether these bytes begin as HTTP/2 does; `None` where more are needed to tell.
+pub(super) fn is_preface(bytes: &[u8]) -> Option<bool> {
+    let seen = bytes.len().min(PREFACE.len());
+    if !PREFACE.starts_with(&bytes[..seen]) {
+        return Some(false);
+    }
+    (seen == PREFACE.len()).then_some(true)
+}
+
 /// The longest method that is taken for one.
 const METHOD_MAX: usize = 20;
 
@@ -93,8 +102,8 @@ fn speech(bytes: &[u8]) -> Option<Speech> {
     if *bytes.first()? == TLS_HANDSHAKE {
         return Some(Speech::Tls);
     }
-    if PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
-        return (bytes.len() >= PREFACE.len()).then_some(Speech::Http2);
+    if is_preface(bytes)? {
+        return Some(Speech::Http2);
     }
     let letters = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
     match bytes.get(letters) {

@@ -13,6 +13,7 @@ mod forward;
 mod gate;
 mod intercept;
 mod limits;
+mod listener_h2;
 mod live;
 mod outcome;
 mod outgoing;

@@ -28,7 +28,7 @@ use crate::upstream::Slot;
 
 pub(super) use agent_h1::AgentH1;
 pub(super) use agent_h2::AgentH2;
-pub(super) use duct::Duct;
+pub(crate) use duct::Duct;
 pub(super) use origin_h1::OriginH1;
 pub(super) use origin_h2::OriginH2;
 

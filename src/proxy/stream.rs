@@ -1,6 +1,7 @@
-//! The ways in: a client's connection over TCP, a Unix socket, or TLS.
+//! The ways in: a client's connection over TCP, a Unix socket, or TLS, or one HTTP/2 stream of one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::side::Duct;
 use super::wire::Wire;
+use crate::host::{Authority, Host};
 use crate::tls::ReadAhead;
 
 /// A client's connection to one of the proxy's listeners.
@@ -21,6 +24,45 @@ pub(crate) enum ClientStream {
     Unix(UnixStream),
     /// `tls_listen`.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A CONNECT over HTTP/2 on one of these.
+    Stream(Box<Duct>),
+}
+
+/// What a client takes this proxy for: the address that it connected to, and the name that it asked for in TLS.
+pub(crate) struct Reached {
+    address: Option<SocketAddr>,
+    name: Option<Host>,
+}
+
+impl Reached {
+    /// Whether an authority means this proxy.
+    pub(crate) fn is(&self, authority: &Authority) -> bool {
+        let Some(address) = self.address.filter(|address| address.port() == authority.port) else { return false };
+        let ip = address.ip().to_canonical();
+        match &authority.host {
+            Host::Ip(named) => named.to_canonical() == ip,
+            host @ Host::Dns(name) => self.name.as_ref() == Some(host) || (ip.is_loopback() && **name == *"localhost"),
+        }
+    }
+}
+
+impl ClientStream {
+    /// What the client takes this proxy for.
+    pub(crate) fn reached(&self) -> Reached {
+        let (tcp, name) = match self {
+            Self::Tcp(tcp) => (Some(tcp), None),
+            Self::Tls(tls) => (Some(tls.get_ref().0), tls.get_ref().1.server_name()),
+            Self::Unix(_) | Self::Stream(_) => (None, None),
+        };
+        Reached { address: tcp.and_then(|tcp| tcp.local_addr().ok()), name: name.and_then(|name| Host::parse(name).ok()) }
+    }
+
+    /// Says, where that can be said, that the other end of a tunnel failed (RFC 9113 8.5).
+    pub(crate) fn fail(&mut self) {
+        if let Self::Stream(duct) = self {
+            duct.reset(h2::Reason::CONNECT_ERROR);
+        }
+    }
 }
 
 macro_rules! each {
@@ -29,6 +71,7 @@ macro_rules! each {
             ClientStream::Tcp($s) => $call,
             ClientStream::Unix($s) => $call,
             ClientStream::Tls($s) => $call,
+            ClientStream::Stream($s) => $call,
         }
     };
 }
@@ -59,6 +102,7 @@ impl Wire for ClientStream {
             Self::Tcp(s) => is_closed_by_peer(s),
             Self::Unix(s) => is_closed_by_peer(s),
             Self::Tls(s) => is_closed_by_peer(s.get_ref().0),
+            Self::Stream(s) => s.is_hung_up(),
         }
     }
 }

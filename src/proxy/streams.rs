@@ -1,4 +1,4 @@
-//! An agent's HTTP/2 connection inside a tunnel: all its requests side by side, in the connection's own task.
+//! An agent's HTTP/2 connection, to a listener or inside a tunnel: all its requests side by side, in the connection's own task.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,35 +47,40 @@ fn builder(settings: &Settings) -> Builder {
     builder
 }
 
-/// Serves the connection to its end.
+/// Serves the requests inside a tunnel to the end of their connection.
 pub(super) async fn serve(proxy: &Arc<Proxy>, io: Box<dyn Wire>, carrier: &Carrier, names_agree: bool, ticker: Ticker, drain: Drain) {
+    let idle = proxy.live().settings.idle;
+    let request = |request, respond| one(proxy, carrier, names_agree, request, respond);
+    run(proxy, io, || idle, request, ticker, drain).await;
+}
+
+/// Serves a connection to its end. `patience` says how long it may go without a request; `request` carries one out, and
+/// says whether the connection is of no more use.
+pub(super) async fn run<F: Future<Output = bool>>(
+    proxy: &Proxy,
+    io: Box<dyn Wire>,
+    patience: impl Fn() -> Duration,
+    request: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+    ticker: Ticker,
+    drain: Drain,
+) {
     let settings = Arc::clone(&proxy.live().settings);
     let shaking = builder(&settings).handshake::<_, Bytes>(io);
     let Ok(Ok(connection)) = tokio::time::timeout(settings.request_head, shaking).await else {
         // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
         return;
     };
-    let request = |request, respond| one(proxy, carrier, names_agree, request, respond);
-    let mut streams = Streams {
-        connection,
-        requests: FuturesUnordered::new(),
-        request,
-        idle: settings.idle,
-        ticker,
-        drain,
-        last: Instant::now(),
-        leaving: None,
-        over: false,
-    };
+    let mut streams =
+        Streams { connection, requests: FuturesUnordered::new(), request, patience, ticker, drain, last: Instant::now(), leaving: None, over: false };
     std::future::poll_fn(|cx| streams.poll(cx)).await;
 }
 
 /// The connection, and the requests on it.
-struct Streams<F, R> {
+struct Streams<F, R, P> {
     connection: Connection<Box<dyn Wire>, Bytes>,
     requests: FuturesUnordered<F>,
     request: R,
-    idle: Duration,
+    patience: P,
     ticker: Ticker,
     drain: Drain,
     last: Instant,
@@ -85,10 +90,11 @@ struct Streams<F, R> {
     over: bool,
 }
 
-impl<F, R> Streams<F, R>
+impl<F, R, P> Streams<F, R, P>
 where
     F: Future<Output = bool>,
     R: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+    P: Fn() -> Duration,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -115,7 +121,7 @@ where
         }
         if self.requests.is_empty() {
             match self.leaving {
-                None if self.ticker.poll_at(self.last + self.idle, cx) => {
+                None if self.ticker.poll_at(self.last + (self.patience)(), cx) => {
                     self.leave();
                     cx.waker().wake_by_ref();
                 }

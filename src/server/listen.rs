@@ -21,6 +21,9 @@ use crate::tls::ListenerTls;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// A silent connection is asked whether its other end still lives.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// After a failed `accept` (no descriptors left, say) the next try waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -157,6 +160,8 @@ fn bind_tcp(address: SocketAddr, key: &'static str) -> Result<(TcpListener, Sock
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // What is accepted inherits this: a client that vanished without a word is noticed.
+        socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;

@@ -44,7 +44,6 @@ fn libcurl_reaches_the_proxy_over_tls_by_http_1_1() {
 }
 
 #[test]
-#[ignore = "`tls_listen` does not take a CONNECT by HTTP/2"]
 fn libcurl_reaches_the_proxy_over_tls_by_http_2() {
     by(2);
 }

@@ -55,7 +55,7 @@ fn requests_that_are_for_no_proxy_or_no_request_are_refused() {
     let world = World::new();
     let table: [(&str, u16); 11] = [
         ("GET / HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {auth}\r\n\r\n", 400),
-        ("GET https://openrouter.ai/ HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {auth}\r\n\r\n", 400),
+        ("GET ftp://openrouter.ai/ HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {auth}\r\n\r\n", 400),
         ("CONNECT openrouter.ai HTTP/1.1\r\nProxy-Authorization: {auth}\r\n\r\n", 400),
         ("CONNECT openrouter.ai:0 HTTP/1.1\r\nProxy-Authorization: {auth}\r\n\r\n", 400),
         ("CONNECT openrouter.ai:99999 HTTP/1.1\r\nProxy-Authorization: {auth}\r\n\r\n", 400),

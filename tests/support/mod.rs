@@ -4,6 +4,7 @@ pub mod bao;
 pub mod clients;
 pub mod home;
 pub mod origin;
+pub mod over_h2;
 pub mod postgres;
 pub mod raw;
 pub mod serve;

@@ -42,6 +42,12 @@ impl AgentH2 {
         self.over
     }
 
+    /// Accepts a CONNECT: what follows is raw. `None` where the stream is over already.
+    pub(in crate::proxy) fn into_tunnel(mut self) -> Option<Duct> {
+        self.send_head(StatusCode::OK, HeaderMap::new(), false);
+        Some(Duct::new(self.content.take()?, self.sink.take_stream()?))
+    }
+
     fn send_head(&mut self, status: StatusCode, headers: HeaderMap, ended: bool) {
         self.answered = true;
         match self.respond.send_response(head::response(status, headers), ended) {

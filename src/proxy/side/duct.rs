@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::wire::Wire;
@@ -14,7 +14,7 @@ use crate::proxy::wire::Wire;
 const PIECE: usize = 64 * 1024;
 
 /// A stream as a connection. Reading gives room back to the peer as bytes are taken; dropped before its end it resets the stream.
-pub(in crate::proxy) struct Duct {
+pub(crate) struct Duct {
     receiving: RecvStream,
     sending: SendStream<Bytes>,
     /// What came and was not yet taken.
@@ -32,6 +32,11 @@ impl Duct {
     /// The same, keeping something until the stream is over.
     pub(in crate::proxy) fn keeping(self, kept: Box<dyn Send + Sync>) -> Self {
         Self { _kept: Some(kept), ..self }
+    }
+
+    /// Breaks the stream off, as a connection is reset.
+    pub(in crate::proxy) fn reset(&mut self, reason: Reason) {
+        self.sending.send_reset(reason);
     }
 }
 
