@@ -22,7 +22,13 @@ pub const WEBSOCKET: &str = "websocket";
 /// [`HeadError::Bad`] names the rule that it breaks.
 pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result<RequestHead, HeadError> {
     let Parts { mut method, uri, mut headers, .. } = parts;
-    let mut framing = if ended { Framing::None } else { content_length(&headers)?.map_or(Framing::Chunked, Framing::Length) };
+    let mut framing = match (content_length(&headers)?, ended) {
+        // That there is no content may be said, too, and an origin may ask for it.
+        (Some(0), true) => Framing::Length(0),
+        (_, true) => Framing::None,
+        (Some(n), false) if n > 0 => Framing::Length(n),
+        (_, false) => Framing::Chunked,
+    };
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(HeadError::Bad("a request has one Host field at most"));
     }

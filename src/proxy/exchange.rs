@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::filter::ResponseFilter;
 use super::outcome::{End, Fail, Progress};
-use super::side::{AgentSide, Came, OriginSide};
+use super::side::{AgentSide, Came, HTTP2, OriginSide};
 use super::ticker::{LONG, Ticker};
 use super::wire::HIGH_WATER;
 use crate::message::h1::{Framing, ResponseHead};
@@ -209,14 +209,12 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             return Err(gone);
         }
         let full = self.origin.pending() >= HIGH_WATER;
-        match self.origin.poll_send(cx) {
-            // The origin may have answered before it closed: its answer is still to be read.
-            Poll::Ready(Err(_)) => self.write_failed = true,
-            // There is room again, and nobody else would wake the reading side.
-            Poll::Ready(Ok(())) => moved |= full,
-            Poll::Pending => {}
+        // The origin may have answered before it closed: its answer is still to be read.
+        if let Poll::Ready(Err(_)) = self.origin.poll_send(cx) {
+            self.write_failed = true;
         }
-        Ok(moved)
+        // There is room again, and nobody else would wake the reading side.
+        Ok(moved | (full && self.origin.pending() < HIGH_WATER))
     }
 
     fn end_request(&mut self, mut trailers: Option<HeaderMap>) {
@@ -247,10 +245,8 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             moved = true;
         }
         let full = self.agent.pending() >= HIGH_WATER;
-        match self.agent.poll_send(cx)? {
-            Poll::Ready(()) => Ok(moved | full),
-            Poll::Pending => Ok(moved),
-        }
+        let _ = self.agent.poll_send(cx)?;
+        Ok(moved | (full && self.agent.pending() < HIGH_WATER))
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Result<bool, Fail> {
@@ -286,6 +282,10 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             }
             self.agent.interim(head);
             return Ok(());
+        }
+        if self.asked.upgrade && head.status.is_success() && self.agent.protocol() == HTTP2 {
+            // To an extended CONNECT any 2xx says that it is accepted (RFC 8441 5).
+            return Err(Fail::upstream("the origin answered a WebSocket's handshake as an ordinary request"));
         }
         self.filter.body(&head).map_err(Fail::Scrubbed)?;
         self.first_byte(head.status);

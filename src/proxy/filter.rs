@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The filter of one response.
 pub(super) struct ResponseFilter {
     table: Option<Arc<ScrubTable>>,
+    grpc_call: bool,
+    /// Nothing is held back.
+    at_once: bool,
     body: Option<Box<BodyScrubber>>,
     out: Vec<u8>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -32,12 +35,12 @@ pub(super) struct ResponseFilter {
 impl ResponseFilter {
     /// Passes everything.
     pub(super) fn none() -> Self {
-        Self { table: None, body: None, out: Vec::new(), pause: None, head_hits: 0 }
+        Self { table: None, grpc_call: false, at_once: false, body: None, out: Vec::new(), pause: None, head_hits: 0 }
     }
 
-    /// Takes the secret of a credential out of what comes back.
-    pub(super) fn scrubbing(material: &Material) -> Self {
-        Self { table: Some(Arc::clone(material.scrub_table())), ..Self::none() }
+    /// Takes the secret of a credential out of what comes back. `grpc_call`: the request was one of gRPC.
+    pub(super) fn scrubbing(material: &Material, grpc_call: bool) -> Self {
+        Self { table: Some(Arc::clone(material.scrub_table())), grpc_call, ..Self::none() }
     }
 
     /// Fields of a head, of an interim one, or of trailers.
@@ -62,15 +65,12 @@ impl ResponseFilter {
     pub(super) fn body(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
         let Some(table) = self.table.as_ref().filter(|t| t.scrubs_bodies() && head.framing != Framing::None) else { return Ok(()) };
         let kind = head.headers.get(CONTENT_TYPE).map(|t| t.as_bytes().to_ascii_lowercase()).unwrap_or_default();
-        let is = |begin: &str| kind.starts_with(begin.as_bytes());
-        let is_all = |whole: &str| kind == whole.as_bytes();
-        // Binary messages, each perhaps compressed by itself, that must not wait for one another: of gRPC the head and the
-        // trailers are scrubbed, as of a WebSocket the head.
-        if head.version == Version::HTTP_2 && (is("application/grpc+") || is("application/grpc;") || is_all("application/grpc")) {
-            return Ok(());
-        }
+        // Messages of gRPC must not wait for one another, and their length tells nothing that could be trusted: they are searched
+        // piece by piece as they come, and nothing is held back.
+        self.at_once = self.grpc_call && head.version == Version::HTTP_2 && is_grpc(&kind);
         let decoding = Decoding::of(&head.headers).map_err(|e| word(&e))?;
-        self.body = Some(Box::new(BodyScrubber::new(Arc::clone(table), is("text/event-stream"), decoding.as_ref())));
+        let events = kind.starts_with(b"text/event-stream");
+        self.body = Some(Box::new(BodyScrubber::new(Arc::clone(table), events, decoding.as_ref())));
         Ok(())
     }
 
@@ -80,6 +80,9 @@ impl ResponseFilter {
         self.out.clear();
         self.pause = None;
         body.push(data, &mut self.out).map_err(|e| word(&e))?;
+        if self.at_once {
+            body.flush_pause(&mut self.out).map_err(|e| word(&e))?;
+        }
         Ok(&self.out)
     }
 
@@ -116,6 +119,12 @@ impl ResponseFilter {
     pub(super) fn hits(&self) -> u64 {
         self.head_hits + self.body.as_ref().map_or(0, |b| b.hits())
     }
+}
+
+/// Whether a content type is gRPC's own, not one of its forms for browsers.
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    let name = content_type.split(|b| matches!(b, b';' | b'+')).next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(b"application/grpc")
 }
 
 fn word(error: &ScrubError) -> &'static str {

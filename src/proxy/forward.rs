@@ -1,6 +1,7 @@
 //! One request: decided on, given its credential, sent, answered, recorded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Version};
@@ -31,6 +32,8 @@ use send::{Again, Sending};
 
 /// So often a request goes again that no origin has looked at.
 const MOST_TRIES: usize = 3;
+/// From the second time on it waits for so long: the origin is likely full.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What becomes of the agent's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,16 @@ impl Carrier {
         std::str::from_utf8(text).is_ok_and(|text| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == self.authority))
     }
 
+    /// What can carry a request.
+    fn protocols_for(&self, head: &RequestHead) -> Protocols {
+        match head.version {
+            _ if asks_upgrade(head) => Protocols::WebSocket,
+            // Whoever speaks HTTP/2 without TLS inside a tunnel knows that the origin does; to a listener it says nothing of that.
+            Version::HTTP_2 if self.scheme == Scheme::Http && self.form == Form::Tunnel => Protocols::PriorKnowledge,
+            _ => Protocols::Any,
+        }
+    }
+
     /// The plan of this moment.
     fn plan(&self) -> Arc<Plan> {
         let plan = self.plan.load_full();
@@ -159,10 +172,24 @@ impl Carrier {
             let error = ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon");
             return self.refused(agent, &head.method, record, &error, false).await;
         };
+        // What becomes of it cannot be refused any more once it is accepted.
+        let _tunnel = match asks_upgrade(head) {
+            false => None,
+            true => match self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &self.plan().settings.ceilings) {
+                Some(place) => Some(place),
+                None => {
+                    let error = ProxyError::new(Code::Overloaded, "there are too many open tunnels; close some and try again");
+                    return self.refused(agent, &head.method, record, &error, false).await;
+                }
+            },
+        };
         let mut taken = Taken::default();
-        let mut protocols = protocols_for(head, self.scheme);
+        let mut protocols = self.protocols_for(head);
         // A connection that failed is not taken again, nor is a request sent for ever.
         for tries in 0..=MOST_TRIES {
+            if tries > 1 {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
             let ready = match self.ready(head, target, Want { fresh: tries > 0, protocols }, &mut record).await {
                 Ok(ready) => ready,
                 Err(error) => return self.refused(agent, &head.method, record, &error, false).await,
@@ -279,15 +306,5 @@ impl Carrier {
             Some(now) if self.scheme == Scheme::Http && snapshot.candidates(now, Scheme::Https, &self.authority).is_some() => Ok(()),
             Some(_) => snapshot.egress().check(&self.authority).map_err(ProxyError::from),
         }
-    }
-}
-
-/// What can carry a request.
-fn protocols_for(head: &RequestHead, scheme: Scheme) -> Protocols {
-    match head.version {
-        _ if asks_upgrade(head) => Protocols::WebSocket,
-        // Whoever speaks HTTP/2 without TLS knows that the origin does.
-        Version::HTTP_2 if scheme == Scheme::Http => Protocols::PriorKnowledge,
-        _ => Protocols::Any,
     }
 }

@@ -32,6 +32,11 @@ pub(crate) use duct::Duct;
 pub(super) use origin_h1::OriginH1;
 pub(super) use origin_h2::OriginH2;
 
+/// HTTP/1.1 and HTTP/2 as records name them.
+pub(super) const HTTP1: &str = "HTTP/1.1";
+/// See [`HTTP1`].
+pub(super) const HTTP2: &str = "HTTP/2";
+
 /// What came of a message's content.
 pub(super) enum Came {
     /// Some of it, which was handed on.

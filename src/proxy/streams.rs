@@ -25,13 +25,18 @@ use super::wire::Wire;
 use crate::message::h2::request_head;
 
 /// How much of one request's content may come before it is passed on.
-const STREAM_WINDOW: u32 = 512 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// As much as the protocol allows (RFC 9113 6.9.1): each stream is held back by its own window, never by its neighbours'.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Requests at once on one connection; those of one agent are limited in all by `[limits.per_agent]`.
 const STREAMS: u32 = 128;
 /// How much of an answer is handed over before the agent makes room for it.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 256 * 1024;
+/// What small frames that were not yet passed on may cost beyond their content.
+const FRAME_BUDGET: usize = 4 * 1024 * 1024;
+/// Streams that ended before their request had, for which frames may still come, and how long they may. h2 counts frames of a
+/// stream that it has forgotten as faults, and ends the connection after many.
+const RESET: (usize, Duration) = (256, Duration::from_secs(10));
 /// How long an agent may take to close a connection that was ended in order.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -42,6 +47,9 @@ fn builder(settings: &Settings) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(FRAME_BUDGET)
+        .max_concurrent_reset_streams(RESET.0)
+        .reset_stream_duration(RESET.1)
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
     builder
@@ -70,14 +78,16 @@ pub(super) async fn run<F: Future<Output = bool>>(
         // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
         return;
     };
+    let connection = Some(connection);
     let mut streams =
-        Streams { connection, requests: FuturesUnordered::new(), request, patience, ticker, drain, last: Instant::now(), leaving: None, over: false };
+        Streams { connection, requests: FuturesUnordered::new(), request, patience, ticker, drain, last: Instant::now(), leaving: None };
     std::future::poll_fn(|cx| streams.poll(cx)).await;
 }
 
 /// The connection, and the requests on it.
 struct Streams<F, R, P> {
-    connection: Connection<Box<dyn Wire>, Bytes>,
+    /// Nothing once it is over: its drop tells each request that its stream is gone.
+    connection: Option<Connection<Box<dyn Wire>, Bytes>>,
     requests: FuturesUnordered<F>,
     request: R,
     patience: P,
@@ -86,8 +96,6 @@ struct Streams<F, R, P> {
     last: Instant,
     /// Since when the agent has been told that no more requests are taken.
     leaving: Option<Instant>,
-    /// The connection is gone; what is left learns of it.
-    over: bool,
 }
 
 impl<F, R, P> Streams<F, R, P>
@@ -104,14 +112,14 @@ where
                     self.leave();
                 }
             }
-            if self.over {
+            let Some(connection) = &mut self.connection else {
                 // Each request sees that its stream is gone, and is recorded.
                 return if self.requests.is_empty() { Poll::Ready(()) } else { Poll::Pending };
-            }
+            };
             // This sends, too, what the requests have made.
-            match self.connection.poll_accept(cx) {
+            match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.requests.push((self.request)(request, respond)),
-                Poll::Ready(_) => self.over = true,
+                Poll::Ready(_) => self.connection = None,
                 Poll::Pending => break,
             }
         }
@@ -119,7 +127,8 @@ where
             self.leave();
             cx.waker().wake_by_ref();
         }
-        if self.requests.is_empty() {
+        // What h2 was given may still be on its way, to an agent that reads slowly.
+        if self.requests.is_empty() && !self.connection.as_mut().is_some_and(|c| c.has_streams()) {
             match self.leaving {
                 None if self.ticker.poll_at(self.last + (self.patience)(), cx) => {
                     self.leave();
@@ -134,9 +143,11 @@ where
 
     /// Takes no more requests; those in flight go on.
     fn leave(&mut self) {
-        if self.leaving.is_none() && !self.over {
+        if self.leaving.is_none()
+            && let Some(connection) = &mut self.connection
+        {
             self.leaving = Some(Instant::now());
-            self.connection.graceful_shutdown();
+            connection.graceful_shutdown();
         }
     }
 }

@@ -83,6 +83,10 @@ impl Input {
 
     /// Puts bytes that were read elsewhere at the end.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
+        if self.start > 0 && self.start >= self.data.len() / 2 {
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
         self.data.extend_from_slice(bytes);
     }
 
@@ -191,7 +195,14 @@ impl<S: Wire + ?Sized> Half<S> {
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let out = &mut self.output;
         while out.written < out.data.len() {
-            let n = ready!(Pin::new(&mut *self.io).poll_write(cx, &out.data[out.written..]))?;
+            let Poll::Ready(n) = Pin::new(&mut *self.io).poll_write(cx, &out.data[out.written..])? else {
+                // Whoever takes less than comes must not have it all kept.
+                if out.written >= HIGH_WATER {
+                    out.data.drain(..out.written);
+                    out.written = 0;
+                }
+                return Poll::Pending;
+            };
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

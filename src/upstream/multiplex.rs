@@ -29,7 +29,9 @@ const FRAME: u32 = 64 * 1024;
 /// The longest head of an answer.
 const HEAD: u32 = 256 * 1024;
 /// What stands of one request in h2's buffer.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 256 * 1024;
+/// What small frames that were not yet passed on may cost beyond their content.
+const FRAME_BUDGET: usize = 8 * 1024 * 1024;
 /// Requests on one connection, whatever the origin allows.
 const MOST_STREAMS: usize = 128;
 /// Requests on one connection before the origin has said what it allows.
@@ -104,6 +106,7 @@ impl Multiplexed {
             .max_frame_size(FRAME)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(FRAME_BUDGET)
             .initial_max_send_streams(UNKNOWN_STREAMS)
             .max_concurrent_reset_streams(CANCELLED.0)
             .reset_stream_duration(CANCELLED.1)

@@ -50,7 +50,7 @@ pub(crate) struct TermsArgs {
     /// What stands before the secret in that field, as in "Token "
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     prefix: Option<String>,
-    /// Whether responses are scrubbed of the secret (of WebSockets and gRPC only heads and trailers are, never messages)
+    /// Whether responses are scrubbed of the secret (messages of WebSockets are not, those of gRPC only as far as they come in one piece)
     #[arg(long, value_name = "WHEN", default_value = "on")]
     scrub: OnOff,
     /// Let it go over plain http:// too, to ports that a pattern names

@@ -1,8 +1,10 @@
 //! A request that may go: sent, its answer passed on, its end recorded.
 
 use std::sync::Arc;
+use std::task::Poll;
 
-use http::HeaderMap;
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, TE};
 
 use super::plan::Plan;
 use super::{Carrier, Injected, Next, Ready};
@@ -12,12 +14,12 @@ use crate::message::hop_by_hop;
 use crate::policy::Scheme;
 use crate::proxy::error::{Code, ProxyError};
 use crate::proxy::exchange::{Asked, Exchange, Taken};
-use crate::proxy::filter::ResponseFilter;
+use crate::proxy::filter::{ResponseFilter, is_grpc};
 use crate::proxy::live::Seen;
 use crate::proxy::outcome::{End, Fail, Progress};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::record::Record;
-use crate::proxy::side::{AgentSide, OriginH1, OriginH2, OriginSide};
+use crate::proxy::side::{AgentSide, HTTP2, OriginH1, OriginH2, OriginSide};
 use crate::proxy::ticker::Ticker;
 use crate::upstream::{Connected, Route};
 
@@ -57,6 +59,12 @@ impl Carrier {
     ) -> Result<Next, Again> {
         let Ready { plan, injected, route: Route { connected, reused, peer } } = ready;
         let head = request.head;
+        // While it was dialled the agent may have gone: then nothing is sent.
+        if std::future::poll_fn(|cx| Poll::Ready(agent.poll_gone(cx).is_ready())).await {
+            let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
+            record.done(verdict, "agent_closed", &Progress::default());
+            return Ok(Next::Close);
+        }
         let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
         let was_idle = reused && matches!(connected, Connected::H1(_));
         let prepared = Prepared { request, plan, injected, outgoing, was_idle };
@@ -92,7 +100,7 @@ impl Carrier {
         let answered = |status: u16| used.iter().for_each(|id| (self.proxy.seen)(Seen::Credential(*id, status)));
         // HTTP/2 says what it did not process; of an idle HTTP/1.1 connection that closes that is never known, so there
         // a request goes again only where it may be carried out twice (RFC 9110 9.2.2).
-        let keep = !last_try && (origin.protocol() == "HTTP/2" || (*was_idle && head.method.is_idempotent()));
+        let keep = !last_try && (origin.protocol() == HTTP2 || (*was_idle && head.method.is_idempotent()));
         let asked = Asked {
             framing: head.framing,
             upgrade: outgoing.upgrade,
@@ -102,7 +110,7 @@ impl Carrier {
             keep,
         };
         let filter = match injected {
-            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material),
+            Some(i) if i.rule.scrub => ResponseFilter::scrubbing(&i.material, agent.protocol() == HTTP2 && is_grpc_call(head)),
             _ => ResponseFilter::none(),
         };
         let mut exchange = Exchange::new(agent, origin, &asked, filter, taken, record.started);
@@ -187,6 +195,12 @@ impl Carrier {
         agent.break_off(reason).await;
         Ok(Next::Close)
     }
+}
+
+/// Whether a request is a call of gRPC, as its protocol has it.
+fn is_grpc_call(head: &RequestHead) -> bool {
+    let trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
+    head.method == Method::POST && trailers && head.headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
 }
 
 impl Prepared<'_> {

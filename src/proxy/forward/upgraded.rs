@@ -6,8 +6,6 @@ use crate::audit::Verdict;
 use crate::message::h1::RequestHead;
 use crate::policy::{Decision, Facts};
 use crate::proxy::connection::drain;
-use crate::proxy::error::{Code, ProxyError};
-use crate::proxy::limits::Counted;
 use crate::proxy::outcome::Progress;
 use crate::proxy::outgoing::{Outgoing, path_of, pick};
 use crate::proxy::record::Record;
@@ -32,9 +30,6 @@ impl Carrier {
     ) {
         let verdict = if injected.is_some() { Verdict::Injected } else { Verdict::Forwarded };
         let settings = &plan.settings;
-        let Some(_place) = self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &settings.ceilings) else {
-            return record.failed(&ProxyError::new(Code::Overloaded, "there are too many open tunnels"), &progress);
-        };
         record.opened(verdict, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
         let mut changes = self.proxy.changes();

@@ -55,7 +55,7 @@ impl<A: Wire + ?Sized> AgentSide for AgentH1<'_, A> {
     type Io = A;
 
     fn protocol(&self) -> &'static str {
-        "HTTP/1.1"
+        super::HTTP1
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {

@@ -62,7 +62,7 @@ impl AgentSide for AgentH2 {
     type Io = Duct;
 
     fn protocol(&self) -> &'static str {
-        "HTTP/2"
+        super::HTTP2
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
@@ -124,7 +124,7 @@ impl AgentSide for AgentH2 {
         let (status, headers, body) = respond::own_answer(error, id);
         let bodiless = *method == Method::HEAD;
         self.send_head(status, headers, bodiless);
-        if !bodiless {
+        if !bodiless && !self.sink.is_gone() {
             self.sink.push(body.as_bytes());
             self.sink.end(None);
         }
@@ -137,7 +137,14 @@ impl AgentSide for AgentH2 {
 
     async fn break_off(&mut self, reason: Option<Reason>) {
         let reason = reason.unwrap_or(Reason::INTERNAL_ERROR);
-        if self.answered { self.sink.reset(reason) } else { self.respond.send_reset(reason) }
+        if !self.answered {
+            return self.respond.send_reset(reason);
+        }
+        // A reset takes back what was not sent: what came of the answer goes first, as far as the agent takes it.
+        let sending = std::future::poll_fn(|cx| self.poll_send(cx));
+        let _ = tokio::time::timeout(PATIENCE, sending).await;
+        tokio::task::yield_now().await;
+        self.sink.reset(reason);
     }
 
     async fn finish(&mut self, _: bool) -> Next {

@@ -41,6 +41,9 @@ impl OriginH1 {
     /// Puts the request's head at the front of what is sent.
     pub(in crate::proxy) fn new(stream: UpstreamStream, method: &Method, version: Version, framing: Framing, outgoing: &Outgoing) -> Self {
         let mut half = Half::new(Box::new(stream));
+        // HTTP/1.1 wants the length of nothing where content is usual (RFC 9110 8.6).
+        let usual = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+        let framing = if version == Version::HTTP_2 && framing == Framing::None && usual { Framing::Length(0) } else { framing };
         let proof = if version == Version::HTTP_2 {
             let mut headers = outgoing.headers.clone();
             join_cookies(&mut headers);
@@ -103,7 +106,7 @@ impl OriginSide for OriginH1 {
     type Io = UpstreamStream;
 
     fn protocol(&self) -> &'static str {
-        "HTTP/1.1"
+        super::HTTP1
     }
 
     fn push(&mut self, content: &[u8]) {

@@ -45,7 +45,7 @@ impl OriginH2 {
             request.extensions_mut().insert(h2::ext::Protocol::from_static(head::WEBSOCKET));
             key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
         }
-        let ended = framing == Framing::None && !outgoing.upgrade;
+        let ended = matches!(framing, Framing::None | Framing::Length(0)) && !outgoing.upgrade;
         let (answer, stream) = lane.send(request, ended).map_err(|e| failed(&e, true))?;
         let mut sink = Sink::default();
         sink.open(stream, ended);
@@ -75,24 +75,29 @@ impl OriginH2 {
 
 /// What a stream's error means. `first`: nothing of an answer has come.
 fn failed(error: &h2::Error, first: bool) -> Fail {
+    // A GOAWAY may carry text of the origin's choice, which is not for a log.
+    let why = match error.reason() {
+        Some(reason) => format!("the origin ended it: {reason}"),
+        None => error.to_string(),
+    };
     if first && was_not_processed(error) {
-        return Fail::NotProcessed(error.to_string());
+        return Fail::NotProcessed(why);
     }
     if first && error.is_reset() && error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED) {
-        return Fail::Http1Required(error.to_string());
+        return Fail::Http1Required(why);
     }
     if error.is_io() && first {
-        return Fail::UpstreamClosed(error.to_string());
+        return Fail::UpstreamClosed(why);
     }
     let reset = if error.is_reset() && error.is_remote() { error.reason() } else { None };
-    Fail::Upstream { why: error.to_string(), reset }
+    Fail::Upstream { why, reset }
 }
 
 impl OriginSide for OriginH2 {
     type Io = Duct;
 
     fn protocol(&self) -> &'static str {
-        "HTTP/2"
+        super::HTTP2
     }
 
     fn push(&mut self, content: &[u8]) {

@@ -15,6 +15,8 @@ pub(super) struct Sink {
     stream: Option<SendStream<Bytes>>,
     waiting: BytesMut,
     end: End,
+    /// No stream was opened, or it was broken off: nothing goes out any more.
+    gone: bool,
 }
 
 #[derive(Default)]
@@ -41,10 +43,17 @@ impl Sink {
     pub(super) fn give_up(&mut self) {
         self.waiting.clear();
         self.end = End::Sent;
+        self.gone = true;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     pub(super) fn push(&mut self, content: &[u8]) {
-        self.waiting.extend_from_slice(content);
+        if !self.gone {
+            self.waiting.extend_from_slice(content);
+        }
     }
 
     pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
@@ -64,6 +73,9 @@ impl Sink {
 
     /// Hands over what the windows allow. An error says that the peer has reset the stream, or is gone.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.gone {
+            return Poll::Ready(Err(h2::Reason::CANCEL.into()));
+        }
         let Some(stream) = &mut self.stream else { return if self.is_sent() { Poll::Ready(Ok(())) } else { Poll::Pending } };
         while !self.waiting.is_empty() {
             if matches!(self.end, End::Wanted(None)) && self.waiting.len() <= SHORT {
@@ -102,6 +114,7 @@ impl Sink {
     /// Completes when the peer has reset the stream.
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<h2::Reason, h2::Error>> {
         match &mut self.stream {
+            _ if self.gone => Poll::Ready(Err(h2::Reason::CANCEL.into())),
             Some(stream) => stream.poll_reset(cx),
             None => Poll::Pending,
         }
@@ -112,8 +125,7 @@ impl Sink {
         if let Some(stream) = &mut self.stream {
             stream.send_reset(reason);
         }
-        self.waiting.clear();
-        self.end = End::Sent;
+        self.give_up();
     }
 
     /// Gives the stream away, for raw bytes.
