@@ -31,7 +31,7 @@ fn by(proxy: u8) {
     for version in [1, 2] {
         let Some(said) = curl(&stage, proxy, version) else { return };
         assert_eq!((said.code, said.stdout.trim()), (0, format!("200 {version} {{\"ok\":true}}").as_str()), "{said:?}");
-        assert_eq!(said.stderr.contains("HTTP/2 negotiated"), proxy == 2, "{said:?}");
+        assert_eq!(said.stderr.contains("Establishing HTTP/2 proxy tunnel"), proxy == 2, "{said:?}");
         stage.expect_spoken(&format!("/by{proxy}/{version}"), version, 2);
     }
     origin.expect_key_on_all();
