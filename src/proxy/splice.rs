@@ -1,5 +1,5 @@
 //! Bytes moved from socket to socket inside the kernel, by way of a pipe (`splice(2)`, Linux): for a flow of large pieces that
-//! costs half of what copying does (docs/performance.md). Elsewhere than on Linux nothing is ever moved so.
+//! costs 0.7 of what copying does (docs/performance.md). Elsewhere than on Linux nothing is ever moved so.
 
 use tokio::net::{TcpStream, UnixStream};
 
