@@ -14,9 +14,10 @@ use super::limits::{Counted, Place};
 use super::live::{Proxy, Settings, Transport};
 use super::outcome::Progress;
 use super::record::Record;
+use super::splice::Socket;
 use super::stream::ClientStream;
 use super::ticker::Ticker;
-use super::tunnel::{self, TunnelEnd};
+use super::tunnel::{self, Sockets, TunnelEnd};
 use super::wire::Half;
 use crate::audit::Verdict;
 use crate::host::Authority;
@@ -99,7 +100,8 @@ impl Dialled {
                 () = proof.ended(&proxy) => {}
             }
         };
-        let end = tunnel::copy(agent, &mut upstream, idle, ticker, &mut progress, revoked, drain).await;
+        let sockets: Sockets<ClientStream, TcpStream> = Some((ClientStream::socket, |tcp| Some(Socket::Tcp(tcp))));
+        let end = tunnel::copy(agent, &mut upstream, sockets, idle, ticker, &mut progress, revoked, drain).await;
         if end == TunnelEnd::Broken {
             agent.io.fail();
         }

@@ -20,6 +20,7 @@ mod outgoing;
 mod record;
 mod respond;
 mod side;
+mod splice;
 mod stream;
 mod streams;
 mod ticker;

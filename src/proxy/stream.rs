@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::side::Duct;
+use super::splice::Socket;
 use super::wire::Wire;
 use crate::host::{Authority, Host};
 use crate::tls::ReadAhead;
@@ -55,6 +56,15 @@ impl ClientStream {
             Self::Unix(_) | Self::Stream(_) => (None, None),
         };
         Reached { address: tcp.and_then(|tcp| tcp.local_addr().ok()), name: name.and_then(|name| Host::parse(name).ok()) }
+    }
+
+    /// The socket, where the connection is nothing else.
+    pub(super) fn socket(&self) -> Option<Socket<'_>> {
+        match self {
+            Self::Tcp(tcp) => Some(Socket::Tcp(tcp)),
+            Self::Unix(unix) => Some(Socket::Unix(unix)),
+            Self::Tls(_) | Self::Stream(_) => None,
+        }
     }
 
     /// Says, where that can be said, that the other end of a tunnel failed (RFC 9113 8.5).

@@ -46,7 +46,7 @@ impl Carrier {
                 () = self.proof.ended(&self.proxy) => {}
             }
         };
-        let end = tunnel::copy(agent, upstream, settings.idle, ticker, &mut progress, revoked, &mut drain(&self.proxy)).await;
+        let end = tunnel::copy(agent, upstream, None, settings.idle, ticker, &mut progress, revoked, &mut drain(&self.proxy)).await;
         record.done(verdict, end.word(), &progress);
     }
 
