@@ -24,10 +24,10 @@ pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result
     let Parts { mut method, uri, mut headers, .. } = parts;
     let mut framing = match (content_length(&headers)?, ended) {
         // That there is no content may be said, too, and an origin may ask for it.
+        (Some(n), false) => Framing::Length(n),
         (Some(0), true) => Framing::Length(0),
         (_, true) => Framing::None,
-        (Some(n), false) if n > 0 => Framing::Length(n),
-        (_, false) => Framing::Chunked,
+        (None, false) => Framing::Chunked,
     };
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(HeadError::Bad("a request has one Host field at most"));

@@ -109,7 +109,9 @@ impl Carrier {
             return true;
         }
         let default_port = if self.scheme == Scheme::Https { 443 } else { 80 };
-        std::str::from_utf8(text).is_ok_and(|text| Authority::parse(text, Some(default_port)).is_ok_and(|named| named == self.authority))
+        // What is not ASCII is no authority on the wire, whatever it could be mapped to.
+        std::str::from_utf8(text)
+            .is_ok_and(|text| text.is_ascii() && Authority::parse(text, Some(default_port)).is_ok_and(|named| named == self.authority))
     }
 
     /// What can carry a request.

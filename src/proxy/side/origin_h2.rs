@@ -45,7 +45,7 @@ impl OriginH2 {
             request.extensions_mut().insert(h2::ext::Protocol::from_static(head::WEBSOCKET));
             key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
         }
-        let ended = matches!(framing, Framing::None | Framing::Length(0)) && !outgoing.upgrade;
+        let ended = framing == Framing::None && !outgoing.upgrade;
         let (answer, stream) = lane.send(request, ended).map_err(|e| failed(&e, true))?;
         let mut sink = Sink::default();
         sink.open(stream, ended);
