@@ -112,6 +112,52 @@ fn bodies_of_200_mib_run_through_tunnelled_in_less_than_64_mib() {
 }
 
 #[test]
+fn a_reader_that_takes_little_at_a_time_costs_no_memory() {
+    let world = World::with_origin(bulk(), fresh_key());
+    let agent = world.agent();
+    small_while(&world.serve, || {
+        // So small a window that the proxy's socket never takes all that waits.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&agent.proxy.into()).unwrap();
+        let mut stream = std::net::TcpStream::from(socket);
+        let authorization = &agent.authorization;
+        write!(stream, "CONNECT openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\nProxy-Authorization: {authorization}\r\n\r\n").unwrap();
+        assert_eq!(crate::support::raw::read_reply_head(&mut stream).unwrap().status, 200);
+        let mut conn = agent.handshake(stream, "openrouter.ai", true).unwrap();
+        conn.send("GET /down/length HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n");
+        let (mut buffer, mut got) = (vec![0; 16 << 10], 0);
+        while got < SIZE / 2 {
+            got += conn.stream.read(&mut buffer).unwrap();
+        }
+    });
+}
+
+#[test]
+fn requests_that_come_without_a_pause_cost_no_memory() {
+    let world = World::with_origin(bulk(), fresh_key());
+    let agent = world.agent();
+    small_while(&world.serve, || {
+        let mut stream = agent.dial();
+        let mut answers = stream.try_clone().unwrap();
+        let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+        // Nobody proves anything, and each write ends amid a head.
+        let request = format!("GET http://openrouter.ai/ HTTP/1.1\r\nHost: openrouter.ai\r\nX: {}\r\n\r\n", "x".repeat(50 << 10));
+        let endless: Vec<u8> = request.bytes().cycle().take(request.len() * 9 + 7_001).collect();
+        let whole = request.len() * 2_000;
+        let mut sent = 0;
+        while sent < whole {
+            let from = sent % request.len();
+            let piece = &endless[from..(from + 8 * request.len() + 7_001 - from % 5_003).min(endless.len())];
+            stream.write_all(piece).unwrap();
+            sent += piece.len();
+        }
+        drop(stream.shutdown(std::net::Shutdown::Both));
+        drop(reader.join());
+    });
+}
+
+#[test]
 fn a_reader_that_stalls_costs_no_memory() {
     let world = World::with_origin(bulk(), fresh_key());
     let agent = world.agent();

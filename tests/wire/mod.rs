@@ -6,4 +6,5 @@ mod corpus;
 mod ends;
 mod flow;
 mod old;
+mod upgrades;
 mod works;
