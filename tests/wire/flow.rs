@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::support::wire::stage::host;
 use crate::support::wire::{Ask, Content, Ending, Line, PAIRINGS, Protocol, Stage, Turn, patiently, run};
 
+mod delays;
 mod events;
 mod hang_up;
 mod unread;
