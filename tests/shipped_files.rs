@@ -7,7 +7,7 @@ use crate::support::clients::found;
 use crate::support::{Home, fresh_key, package_dir, skip, target_dir};
 
 /// The scripts of the repository.
-const SCRIPTS: [&str; 3] = [".ci/run", "tests/run", "deploy/vault/setup-approle.sh"];
+const SCRIPTS: [&str; 4] = [".ci/run", "tests/run", "deploy/build", "deploy/vault/setup-approle.sh"];
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(package_dir().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
