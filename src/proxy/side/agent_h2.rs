@@ -1,6 +1,6 @@
 //! An agent that speaks HTTP/2: one stream of its connection.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream};
 use http::header::{HeaderMap, SEC_WEBSOCKET_ACCEPT};
 use http::{Method, StatusCode};
 
+use super::content::{StreamFault, poll_stream};
 use super::sink::Sink;
 use super::{AgentSide, Came, Duct, Lent, Take};
 use crate::audit::RequestId;
@@ -67,18 +68,10 @@ impl AgentSide for AgentH2 {
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
         let Some(content) = &mut self.content else { return Poll::Ready(Ok(Came::End(None))) };
-        match ready!(content.poll_data(cx)) {
-            Some(Ok(data)) => {
-                let taken = take(&data);
-                // Only what was passed on makes room for more.
-                let released = content.flow_control().release_capacity(data.len());
-                taken?;
-                released.map_err(|_| Fail::Agent)?;
-                Poll::Ready(Ok(Came::Some))
-            }
-            Some(Err(_)) => Poll::Ready(Err(Fail::Agent)),
-            None => Poll::Ready(ready!(content.poll_trailers(cx)).map(Came::End).map_err(|_| Fail::Agent)),
-        }
+        poll_stream(content, cx, take).map_err(|fault| match fault {
+            StreamFault::Stream(_) => Fail::Agent,
+            StreamFault::Taker(fail) => fail,
+        })
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fail> {

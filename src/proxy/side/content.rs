@@ -1,7 +1,9 @@
-//! Content that comes over HTTP/1.1, from either side.
+//! Content that comes, from either side: over a connection of HTTP/1.1, or a stream of HTTP/2.
 
 use std::io;
 use std::task::{Context, Poll, ready};
+
+use h2::RecvStream;
 
 use super::{Came, Take};
 use crate::message::h1::{BodyError, BodyReader, Piece};
@@ -82,5 +84,34 @@ fn read(bytes: &[u8], used: &mut usize, reader: &mut BodyReader, take: Take<'_>)
             }
             Piece::More => return Ok(if any { Read::Some } else { Read::More }),
         }
+    }
+}
+
+/// Why content of a stream cannot be had.
+pub(super) enum StreamFault {
+    /// The stream was reset, or its connection is gone.
+    Stream(h2::Error),
+    /// Whoever took it could not go on.
+    Taker(Fail),
+}
+
+impl From<h2::Error> for StreamFault {
+    fn from(error: h2::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+/// The next content of a stream, handed to `take`. Only what was passed on makes room for more.
+pub(super) fn poll_stream(content: &mut RecvStream, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, StreamFault>> {
+    match ready!(content.poll_data(cx)) {
+        Some(data) => {
+            let data = data?;
+            let taken = take(&data);
+            let released = content.flow_control().release_capacity(data.len());
+            taken.map_err(StreamFault::Taker)?;
+            released?;
+            Poll::Ready(Ok(Came::Some))
+        }
+        None => Poll::Ready(Ok(Came::End(ready!(content.poll_trailers(cx))?))),
     }
 }

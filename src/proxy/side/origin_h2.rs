@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream};
 use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Response, StatusCode};
 
+use super::content::{StreamFault, poll_stream};
 use super::sink::Sink;
 use super::{Came, Duct, OriginSide, Take, handshake};
 use crate::message::h1::{Framing, ResponseHead};
@@ -135,21 +136,10 @@ impl OriginSide for OriginH2 {
 
     fn poll_content(&mut self, cx: &mut Context<'_>, take: Take<'_>) -> Poll<Result<Came, Fail>> {
         let Some(content) = &mut self.content else { return Poll::Ready(Ok(Came::End(None))) };
-        match ready!(content.poll_data(cx)) {
-            Some(Ok(data)) => {
-                let taken = take(&data);
-                // Only what was passed on makes room for more.
-                let released = content.flow_control().release_capacity(data.len());
-                taken?;
-                released.map_err(|e| failed(&e, false))?;
-                Poll::Ready(Ok(Came::Some))
-            }
-            Some(Err(e)) => Poll::Ready(Err(failed(&e, false))),
-            None => match ready!(content.poll_trailers(cx)) {
-                Ok(trailers) => Poll::Ready(Ok(Came::End(trailers))),
-                Err(e) => Poll::Ready(Err(failed(&e, false))),
-            },
-        }
+        poll_stream(content, cx, take).map_err(|fault| match fault {
+            StreamFault::Stream(error) => failed(&error, false),
+            StreamFault::Taker(fail) => fail,
+        })
     }
 
     fn hangs_up(&self) -> bool {
