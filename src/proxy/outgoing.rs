@@ -65,10 +65,13 @@ pub(super) fn asks_upgrade(head: &RequestHead) -> bool {
 /// first by the order of [`DEFAULT_AUTH_HEADERS`], then of the rules' own, counts; an outright name before a placeholder.
 pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Option<Pick<'a>> {
     let own = || candidates.as_slice().iter().flat_map(|c| c.rule.auth_headers.iter().map(String::as_str));
-    let rank = |name: &str| DEFAULT_AUTH_HEADERS.iter().copied().chain(own()).position(|listed| listed == name);
+    first_named(headers, |name| DEFAULT_AUTH_HEADERS.iter().copied().chain(own()).position(|listed| listed == name))
+}
+
+/// What the fields that have a rank name, the lowest rank first. One pass over them: they are few, and most have none.
+fn first_named(headers: &HeaderMap, rank: impl Fn(&str) -> Option<usize>) -> Option<Pick<'_>> {
     let mut explicit: Option<(usize, &str)> = None;
     let mut placeholder: Option<(usize, &str)> = None;
-    // One pass over the fields: there are few of them, and most are none of these.
     for (name, value) in headers {
         let Some(rank) = rank(name.as_str()) else { continue };
         let first = |best: Option<(usize, &str)>| best.is_none_or(|(before, _)| rank < before);
@@ -84,4 +87,30 @@ pub(super) fn pick<'a>(headers: &'a HeaderMap, candidates: &Candidates) -> Optio
 /// The path of a request target, without the query.
 pub(super) fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_field_in_rank_that_names_a_credential_counts() {
+        let named = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|(name, value)| _ = headers.append(*name, HeaderValue::from_static(value)));
+            let rank = |name: &str| ["authorization", "x-api-key"].iter().position(|listed| *listed == name);
+            match first_named(&headers, rank) {
+                Some(Pick::Explicit(name)) => format!("explicit {name}"),
+                Some(Pick::Placeholder(name)) => format!("placeholder {name}"),
+                None => "none".to_owned(),
+            }
+        };
+        let (a, b) = ("Bearer sk-keyhatch-placeholder-a", "keyhatch-placeholder-b");
+        assert_eq!(named(&[("accept", "keyhatch:x"), ("authorization", "Bearer own")]), "none");
+        assert_eq!(named(&[("x-api-key", b), ("authorization", a)]), "placeholder a");
+        assert_eq!(named(&[("x-api-key", b), ("authorization", "Bearer own")]), "placeholder b");
+        assert_eq!(named(&[("authorization", a), ("x-api-key", "keyhatch:c")]), "explicit c");
+        assert_eq!(named(&[("x-api-key", "keyhatch:c"), ("authorization", "Bearer keyhatch:d")]), "explicit d");
+        assert_eq!(named(&[("authorization", a), ("authorization", "x keyhatch-placeholder-z")]), "placeholder a");
+    }
 }
