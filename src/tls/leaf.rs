@@ -307,13 +307,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_early_data_and_http_1_only() {
+    async fn no_early_data_and_http_2_before_http_1_1() {
         let cache = cache();
         let pem = cache.authority().anchors_pem(clock::now());
         let config = cache.get(&host("a.example")).await.expect("minted").config;
         assert_eq!(config.max_early_data_size, 0);
-        let done = handshake(&client_config(&pem, super::super::VERSIONS, &[b"h2", b"http/1.1"]), "a.example", &config).expect("trusted");
-        assert_eq!(done.alpn.as_deref(), Some(&b"http/1.1"[..]));
+        for (offered, chosen) in [(&[&b"h2"[..], b"http/1.1"][..], &b"h2"[..]), (&[b"http/1.1"], b"http/1.1"), (&[b"h2"], b"h2")] {
+            let done = handshake(&client_config(&pem, super::super::VERSIONS, offered), "a.example", &config).expect("trusted");
+            assert_eq!(done.alpn.as_deref(), Some(chosen));
+        }
         let done = handshake(&client_config(&pem, super::super::VERSIONS, &[]), "a.example", &config).expect("trusted");
         assert_eq!(done.alpn, None);
     }

@@ -128,13 +128,14 @@ impl Multiplexed {
         matches!(self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
     }
 
-    /// Whether one more request would be served at once.
-    pub(super) fn has_room(&self) -> bool {
-        let allowed = match self.sender.current_max_send_streams() {
-            UNKNOWN_STREAMS => FIRST_STREAMS,
-            known => known.min(MOST_STREAMS),
-        };
-        self.in_flight() < allowed
+    /// Whether one more request would be served at once. `likely` is what the origin allowed on another connection.
+    pub(super) fn has_room(&self, likely: Option<usize>) -> bool {
+        self.in_flight() < self.allowed().or(likely).unwrap_or(FIRST_STREAMS).min(MOST_STREAMS)
+    }
+
+    /// How many requests the origin allows at once, where it has said so.
+    pub(super) fn allowed(&self) -> Option<usize> {
+        Some(self.sender.current_max_send_streams()).filter(|known| *known != UNKNOWN_STREAMS)
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -148,7 +149,7 @@ impl Multiplexed {
 
     /// Whether the origin has said what it can.
     pub(super) fn is_settled(&self) -> bool {
-        self.sender.current_max_send_streams() != UNKNOWN_STREAMS
+        self.allowed().is_some()
     }
 
     /// Waits until the origin has said what it can, for a second at most.

@@ -72,6 +72,8 @@ struct State {
     shared: Vec<Arc<Multiplexed>>,
     /// Whether the origin chose HTTP/2 when it was last asked.
     multiplexes: Option<bool>,
+    /// How many requests on one connection it allowed when it last said so.
+    allowed: Option<usize>,
     /// Whether it took extended CONNECT when it last said so.
     takes_connect: Option<bool>,
     /// The dial that others wait for; it comes to an error, or to nothing where the slot says more.
@@ -164,7 +166,9 @@ impl Slot {
             return Step::DialHttp1;
         }
         state.shared.retain(|connection| connection.is_open());
-        if let Some(connection) = state.usable(want).find(|connection| connection.has_room()) {
+        state.allowed = state.shared.iter().find_map(|connection| connection.allowed()).or(state.allowed);
+        let likely = state.allowed;
+        if let Some(connection) = state.usable(want).find(|connection| connection.has_room(likely)) {
             return Step::Take(Route::http2(connection.lane(), true));
         }
         if want.protocols == Protocols::WebSocket

@@ -118,12 +118,14 @@ fn what_is_no_backup_is_not_restored() {
     home.add_key("one", &["example.net"], &fresh_key());
     let text = home.outside().join("text");
     std::fs::write(&text, "this is no store\n".repeat(400)).unwrap();
-    for (file, word) in [(text.to_str().unwrap(), "damaged"), ("/nonexistent/backup.db", "not there")] {
+    let nowhere = home.outside().join("nowhere/backup.db");
+    let nowhere = nowhere.to_str().unwrap();
+    for (file, word) in [(text.to_str().unwrap(), "damaged"), (nowhere, "not there")] {
         let said = home.say(&["store", "restore", file], "");
         said.expect_error(1);
         assert!(said.stderr.contains("cannot be restored") && said.stderr.contains(word) && said.stderr.contains(file), "{said:?}");
     }
-    let said = home.say(&["store", "backup", "/nonexistent/backup.db"], "");
+    let said = home.say(&["store", "backup", nowhere], "");
     said.expect_error(1);
     assert!(said.stderr.contains("cannot be used"), "{said:?}");
     assert_eq!(home.json(&["credential", "list"])[0]["name"], "one");
@@ -138,7 +140,8 @@ fn a_backup_is_restored_on_a_new_machine() {
     let mut other = Home::bare("");
     let place = other.outside().join("elsewhere/keyhatch");
     other.set("KEYHATCH_HOME", place.to_str());
-    let said = other.say(&["store", "restore", "/nonexistent/backup.db"], "");
+    let nowhere = other.outside().join("nowhere/backup.db");
+    let said = other.say(&["store", "restore", nowhere.to_str().unwrap()], "");
     said.expect_error(1);
     assert!(!place.exists(), "{said:?}");
     other.ok(&["store", "restore", file.to_str().unwrap()]);

@@ -131,7 +131,7 @@ fn the_script_says_what_is_wrong_and_leaves_nothing_behind() {
     expect(2, "needs a value", &["--role"], &[]);
     expect(2, "are allowed", &["--role", "../../sys/x"], &[]);
     expect(2, "are allowed", &["--role", ""], &[]);
-    expect(2, "no such file", &["--policy", "/nonexistent"], &[]);
+    expect(2, "no such file", &["--policy", "/nonexistent/policy.hcl"], &[]);
     expect(2, "is a directory", &["--out", "user"], &[]);
     expect(1, "VAULT=bao", &[], &[("VAULT", "/nonexistent")]);
     expect(1, "auth list", &[], &[("BAO_TOKEN", "wrong")]);

@@ -163,7 +163,7 @@ async fn curl() {
     scene
         .judge("curl", |ca, server| {
             let mut command = Command::new(&curl);
-            command.args(["-sS", "--fail", "--noproxy", "*", "--cacert"]).arg(ca);
+            command.args(["-sS", "--http1.1", "--fail", "--noproxy", "*", "--cacert"]).arg(ca);
             command.arg("--connect-to").arg(format!("::{}", server.addr)).arg(format!("https://{}/", server.host));
             command
         })

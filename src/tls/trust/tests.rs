@@ -77,7 +77,7 @@ fn a_private_ca_is_trusted_for_its_names_and_time_alone() {
     let trust = load(&[files.put("ca.pem", ca.pem())], &[]).expect("loads");
     assert_eq!((trust.system_anchors, trust.extra_anchors, trust.warnings.len()), (0, 1, 0));
     let done = handshake(&trust.client.any, "a.example", &origin(&ca, "a.example", 2100)).expect("trusted");
-    assert_eq!(done.alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(done.alpn.as_deref(), Some(&b"h2"[..]));
     assert!(refused(&trust, "b.example", &origin(&ca, "a.example", 2100)).contains("not for b.example but for a.example"));
     assert!(refused(&trust, "a.example", &origin(&ca, "a.example", 2021)).contains("expired at 2021-01-01"));
     assert!(refused(&trust, "a.example", &origin(&private_ca("A"), "a.example", 2100)).contains("signature"));
