@@ -179,7 +179,7 @@ impl Connection {
                     // Nothing else may have come: it could be what is meant for the tunnel.
                     Err(refused) => self.refused(&refused, &Method::CONNECT, head.keep_alive && self.half.input.is_empty()).await,
                 },
-                Target::Absolute(uri) => self.absolute(&head, uri, settings.head_bytes).await,
+                Target::Absolute(uri) => self.absolute(&head, uri, &settings).await,
                 Target::Origin(_) | Target::Asterisk => {
                     let refused = self.gate.refuse(&head.method, ProxyError::new(Code::BadRequest, NOT_AN_ORIGIN));
                     self.refused(&refused, &head.method, false).await
@@ -214,14 +214,14 @@ impl Connection {
     }
 
     /// Carries out a request in absolute form. Says whether the connection goes on.
-    async fn absolute(&mut self, head: &RequestHead, uri: &Uri, ahead: usize) -> bool {
+    async fn absolute(&mut self, head: &RequestHead, uri: &Uri, settings: &Settings) -> bool {
         let carrier = match self.gate.request(head, uri) {
             Ok(carrier) => carrier,
             // Where the client says `close`, or a body follows, there is no other try on this connection.
             Err(refused) => return self.refused(&refused, &head.method, head.framing == Framing::None && head.keep_alive).await,
         };
         let target = Target::path_and_query(uri);
-        let mut agent = AgentH1::new(&mut self.half, head, self.gate.proxy().is_draining(), ahead);
+        let mut agent = AgentH1::new(&mut self.half, head, self.gate.proxy().is_draining(), settings);
         matches!(carrier.carry(&mut agent, &mut self.ticker, head, &target).await, Next::Again)
     }
 

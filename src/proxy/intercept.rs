@@ -198,7 +198,7 @@ async fn requests<A: Wire + ?Sized>(
                 return refuse(half, &error, id, &Method::GET).await;
             }
         };
-        let mut agent = AgentH1::new(half, &head, proxy.is_draining(), settings.head_bytes);
+        let mut agent = AgentH1::new(half, &head, proxy.is_draining(), &settings);
         let carried = match checked_target(&head, None, carrier, names_agree) {
             Ok(target) => carrier.carry(&mut agent, &mut ticker, &head, &target).await,
             Err(error) => carrier.refuse(&mut agent, &head, error).await,

@@ -14,12 +14,10 @@ use crate::message::h1::{BodyError, BodyReader, Framing, RequestHead, ResponseHe
 use crate::proxy::connection::refuse;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::Next;
+use crate::proxy::live::Settings;
 use crate::proxy::outcome::Fail;
 use crate::proxy::respond::write_error;
 use crate::proxy::wire::{Half, Wire, push_chunk};
-
-/// How long an agent may take to read the last of an answer.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The connection, and where in the two messages it stands.
 pub(in crate::proxy) struct AgentH1<'a, A: ?Sized> {
@@ -32,20 +30,23 @@ pub(in crate::proxy) struct AgentH1<'a, A: ?Sized> {
     close: bool,
     /// How many bytes of a next request are taken in meanwhile.
     ahead: usize,
+    /// How long the agent may take to read the last of an answer.
+    idle: Duration,
     /// The answer's content goes out in chunks.
     chunked: bool,
 }
 
 impl<'a, A: Wire + ?Sized> AgentH1<'a, A> {
-    /// A request whose head was read from the connection. `ahead` is how many bytes may come before they are wanted.
-    pub(in crate::proxy) fn new(half: &'a mut Half<A>, head: &RequestHead, draining: bool, ahead: usize) -> Self {
+    /// A request whose head was read from the connection.
+    pub(in crate::proxy) fn new(half: &'a mut Half<A>, head: &RequestHead, draining: bool, settings: &Settings) -> Self {
         Self {
             half,
             version: head.version,
             reader: BodyReader::new(head.framing),
             has_content: head.framing != Framing::None,
             close: !head.keep_alive || draining,
-            ahead,
+            ahead: settings.head_bytes,
+            idle: settings.idle,
             chunked: false,
         }
     }
@@ -140,7 +141,7 @@ impl<A: Wire + ?Sized> AgentSide for AgentH1<'_, A> {
 
     async fn break_off(&mut self, _: Option<Reason>) {
         // What came of the answer is sent; its missing end says that it is not whole.
-        let _ = tokio::time::timeout(PATIENCE, self.half.send()).await;
+        let _ = tokio::time::timeout(self.idle, self.half.send()).await;
     }
 
     async fn finish(&mut self, whole: bool) -> Next {
