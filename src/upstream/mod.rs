@@ -11,7 +11,7 @@ mod stream;
 mod tests;
 
 pub use dial::{DialError, DialErrorKind, Dialer, DialerSettings};
-pub use multiplex::{Lane, was_not_processed};
+pub use multiplex::{Lane, told, was_not_processed};
 pub use pool::{Pool, PoolKey};
 pub use slot::{Connected, Protocols, Route, Slot, Want};
 pub use stream::UpstreamStream;

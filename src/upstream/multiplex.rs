@@ -179,7 +179,7 @@ impl Lane {
                 return error;
             }
             // How the connection ended does not tell that this request was never on it.
-            tracing::debug!(%error, peer = %self.peer(), "the connection ended before the request was sent");
+            tracing::debug!(error = told(&error), peer = %self.peer(), "the connection ended before the request was sent");
             h2::Error::from(Reason::REFUSED_STREAM)
         })
     }
@@ -224,6 +224,16 @@ pub fn was_not_processed(error: &h2::Error) -> bool {
     refused || (error.is_go_away() && error.is_remote())
 }
 
+/// An error in words, for a log: without the text that a GOAWAY may carry (RFC 9113 6.8), in which an origin may echo what
+/// it got.
+#[must_use]
+pub fn told(error: &h2::Error) -> String {
+    match error.reason() {
+        Some(reason) => format!("{reason} ({})", if error.is_remote() { "the origin's word" } else { "ours" }),
+        None => error.to_string(),
+    }
+}
+
 impl Vital {
     fn note(&self, at: &AtomicU64) {
         at.store(u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Release);
@@ -250,7 +260,7 @@ impl Driver {
         });
         tokio::select! {
             ended = driven => if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP/2 connection to an origin ended");
+                tracing::debug!(error = told(&error), "an HTTP/2 connection to an origin ended");
             },
             () = look_after(pings, &vital, &slot, &own) => tracing::debug!("an HTTP/2 connection to an origin is silent; it is closed"),
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::dial::{DialError, DialErrorKind, Dialer};
-use super::multiplex::{Driver, Lane, Multiplexed};
+use super::multiplex::{Driver, Lane, Multiplexed, told};
 use super::pool::IDLE_FOR;
 use super::stream::UpstreamStream;
 use crate::host::Authority;
@@ -230,7 +230,7 @@ impl Slot {
         let failed = |kind, why: &str| DialError::new(kind, format!("HTTP/2 with {} cannot begin: {why}", self.authority)).at(peer);
         match tokio::time::timeout(dialer.tls_timeout(), Multiplexed::begin(stream)).await {
             Ok(Ok((connection, driver))) => Ok(Opened::H2(connection, Box::new(driver))),
-            Ok(Err(error)) => Err(failed(DialErrorKind::Connect, &error.to_string())),
+            Ok(Err(error)) => Err(failed(DialErrorKind::Connect, &told(&error))),
             Err(_) => Err(failed(DialErrorKind::ConnectTimeout, "the connection takes nothing")),
         }
     }

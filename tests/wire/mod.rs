@@ -6,5 +6,6 @@ mod corpus;
 mod ends;
 mod flow;
 mod old;
+mod secrets;
 mod upgrades;
 mod works;

@@ -17,7 +17,7 @@ use crate::message::h2 as head;
 use crate::proxy::outcome::Fail;
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::wire::Half;
-use crate::upstream::{Lane, Slot, was_not_processed};
+use crate::upstream::{Lane, Slot, told, was_not_processed};
 
 /// The stream, and where in the two messages it stands.
 pub(in crate::proxy) struct OriginH2 {
@@ -76,11 +76,7 @@ impl OriginH2 {
 
 /// What a stream's error means. `first`: nothing of an answer has come.
 fn failed(error: &h2::Error, first: bool) -> Fail {
-    // A GOAWAY may carry text of the origin's choice, which is not for a log.
-    let why = match error.reason() {
-        Some(reason) => format!("the origin ended it: {reason}"),
-        None => error.to_string(),
-    };
+    let why = told(error);
     if first && was_not_processed(error) {
         return Fail::NotProcessed(why);
     }

@@ -82,6 +82,11 @@ impl Stage {
 /// A home with a credential for `*.matched.test`, a running proxy whose hosts lead to these addresses, and the key; in the order that
 /// lets the proxy end before its home.
 pub fn serve(hosts: &[(String, SocketAddr)], more: &str) -> (Home, Serve, String) {
+    serve_with(hosts, more, &[])
+}
+
+/// The same with variables in the proxy's environment.
+pub fn serve_with(hosts: &[(String, SocketAddr)], more: &str, variables: &[(&str, &str)]) -> (Home, Serve, String) {
     let home = Home::with_key_file("");
     let authority = home.outside().join("origins-ca.pem");
     std::fs::write(&authority, AUTHORITY.pem()).unwrap();
@@ -92,7 +97,7 @@ pub fn serve(hosts: &[(String, SocketAddr)], more: &str) -> (Home, Serve, String
     home.configure(&text);
     let key = fresh_key();
     home.add_key("real", &["*.matched.test"], &key);
-    let serve = Serve::start(&home);
+    let serve = Serve::start_with(&home, &[], variables);
     (home, serve, key)
 }
 
