@@ -72,24 +72,22 @@ pub fn response_head(response: Response<()>, method: &Method, ended: bool) -> Re
     Ok(ResponseHead { status, reason, version: Version::HTTP_2, headers: parts.headers, framing, keep_alive: true })
 }
 
-/// A request as HTTP/2 has it. `headers` are those of HTTP/1.1 that `Outgoing` made: what belongs to a connection goes.
+/// A request as HTTP/2 has it. `fields` are those of HTTP/1.1 that `Outgoing` made: what belongs to a connection goes.
 ///
 /// # Errors
 /// [`HeadError::Bad`] where the target cannot stand in a `:path`.
-pub fn request(method: &Method, secure: bool, target: &str, headers: &HeaderMap, framing: Framing) -> Result<Request<()>, HeadError> {
+pub fn request(method: &Method, secure: bool, target: &str, mut fields: HeaderMap, framing: Framing) -> Result<Request<()>, HeadError> {
     let bad = |_| HeadError::Bad("the request target cannot be sent over HTTP/2");
-    let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let host = fields.remove(HOST).unwrap_or(HeaderValue::from_static(""));
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Some(host.try_into().map_err(|_| HeadError::Bad("the host cannot be an :authority"))?);
+    parts.authority = Some(host.as_bytes().try_into().map_err(|_| HeadError::Bad("the host cannot be an :authority"))?);
     parts.path_and_query = Some(target.try_into().map_err(bad)?);
     let mut request = Request::new(());
     *request.method_mut() = method.clone();
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| HeadError::Bad("the request target cannot be sent over HTTP/2"))?;
-    let mut fields = headers.clone();
     drop_connection(&mut fields);
-    fields.remove(HOST);
     if let Framing::Length(n) = framing {
         fields.insert(CONTENT_LENGTH, HeaderValue::from(n));
     }

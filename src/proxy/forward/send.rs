@@ -19,7 +19,7 @@ use crate::proxy::live::Seen;
 use crate::proxy::outcome::{End, Fail, Progress};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::record::Record;
-use crate::proxy::side::{AgentSide, HTTP2, OriginH1, OriginH2, OriginSide};
+use crate::proxy::side::{AgentSide, HTTP1, HTTP2, OriginH1, OriginH2, OriginSide};
 use crate::proxy::ticker::Ticker;
 use crate::upstream::{Connected, Route};
 
@@ -67,16 +67,16 @@ impl Carrier {
         }
         let outgoing = Outgoing::prepare(head, request.target, &self.host, injected.as_ref());
         let was_idle = reused && matches!(connected, Connected::H1(_));
-        let prepared = Prepared { request, plan, injected, outgoing, was_idle };
+        let mut prepared = Prepared { request, plan, injected, outgoing, was_idle };
         match connected {
             Connected::H1(stream) => {
-                record.upstream(peer, "HTTP/1.1");
-                let origin = OriginH1::new(stream, &head.method, head.version, head.framing, &prepared.outgoing);
+                record.upstream(peer, HTTP1);
+                let origin = OriginH1::new(stream, &head.method, head.version, head.framing, &mut prepared.outgoing);
                 self.exchange(agent, ticker, origin, prepared, taken, record).await
             }
             Connected::H2(lane) => {
-                record.upstream(peer, "HTTP/2");
-                match OriginH2::new(lane, &head.method, self.scheme == Scheme::Https, head.framing, &prepared.outgoing) {
+                record.upstream(peer, HTTP2);
+                match OriginH2::new(lane, &head.method, self.scheme == Scheme::Https, head.framing, &mut prepared.outgoing) {
                     Ok(origin) => self.exchange(agent, ticker, origin, prepared, taken, record).await,
                     Err(fail) => self.failed(agent, &prepared, record, fail, Progress::default(), taken).await,
                 }

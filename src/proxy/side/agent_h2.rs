@@ -19,6 +19,7 @@ use crate::proxy::error::{Code, ProxyError};
 use crate::proxy::forward::Next;
 use crate::proxy::outcome::Fail;
 use crate::proxy::respond;
+use crate::proxy::wire::Half;
 
 /// How long an agent may take to read an answer of the proxy's own.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +47,11 @@ impl AgentH2 {
     /// Accepts a CONNECT: what follows is raw. `None` where the stream is over already.
     pub(in crate::proxy) fn into_tunnel(mut self) -> Option<Duct> {
         self.send_head(StatusCode::OK, HeaderMap::new(), false);
+        self.duct()
+    }
+
+    /// The stream as raw bytes, both ways.
+    fn duct(&mut self) -> Option<Duct> {
         Some(Duct::new(self.content.take()?, self.sink.take_stream()?))
     }
 
@@ -145,7 +151,6 @@ impl AgentSide for AgentH2 {
     }
 
     fn raw(&mut self) -> Option<Lent<'_, Duct>> {
-        let duct = Duct::new(self.content.take()?, self.sink.take_stream()?);
-        Some(Lent::Stream(crate::proxy::wire::Half::new(Box::new(duct))))
+        Some(Lent::Stream(Half::new(Box::new(self.duct()?))))
     }
 }

@@ -39,21 +39,20 @@ pub(in crate::proxy) struct OriginH1 {
 
 impl OriginH1 {
     /// Puts the request's head at the front of what is sent.
-    pub(in crate::proxy) fn new(stream: UpstreamStream, method: &Method, version: Version, framing: Framing, outgoing: &Outgoing) -> Self {
+    pub(in crate::proxy) fn new(stream: UpstreamStream, method: &Method, version: Version, mut framing: Framing, outgoing: &mut Outgoing) -> Self {
         let mut half = Half::new(Box::new(stream));
-        // HTTP/1.1 wants the length of nothing where content is usual (RFC 9110 8.6).
-        let usual = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-        let framing = if version == Version::HTTP_2 && framing == Framing::None && usual { Framing::Length(0) } else { framing };
-        let proof = if version == Version::HTTP_2 {
-            let mut headers = outgoing.headers.clone();
-            join_cookies(&mut headers);
-            let proof = if outgoing.upgrade { handshake::add_key(&mut headers) } else { None };
-            write_request(&mut half.output.data, method, &outgoing.target, &headers, framing);
-            proof
-        } else {
-            write_request(&mut half.output.data, method, &outgoing.target, &outgoing.headers, framing);
-            None
-        };
+        let mut proof = None;
+        if version == Version::HTTP_2 {
+            // HTTP/1.1 wants the length of nothing where content is usual (RFC 9110 8.6).
+            if framing == Framing::None && [Method::POST, Method::PUT, Method::PATCH].contains(method) {
+                framing = Framing::Length(0);
+            }
+            join_cookies(&mut outgoing.headers);
+            if outgoing.upgrade {
+                proof = handshake::add_key(&mut outgoing.headers);
+            }
+        }
+        write_request(&mut half.output.data, method, &outgoing.target, &outgoing.headers, framing);
         Self {
             half,
             method: method.clone(),
@@ -78,8 +77,7 @@ impl OriginH1 {
             if !self.upgrade {
                 return Err(Fail::upstream("the origin switched protocols unasked"));
             }
-            if let Some(proof) = self.proof.take().filter(|proof| !handshake::is_proved(&mut head.headers, proof)) {
-                drop(proof);
+            if self.proof.take().is_some_and(|proof| !handshake::is_proved(&mut head.headers, &proof)) {
                 return Err(Fail::upstream("the origin's WebSocket handshake does not prove that it read ours"));
             }
         } else if !head.status.is_informational() {

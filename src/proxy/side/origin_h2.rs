@@ -26,8 +26,6 @@ pub(in crate::proxy) struct OriginH2 {
     sink: Sink,
     answer: ResponseFuture,
     content: Option<RecvStream>,
-    /// The answer ended with its head.
-    ended: bool,
     /// A WebSocket is asked for, with this key of the agent's.
     upgrade: bool,
     key: Option<HeaderValue>,
@@ -38,8 +36,9 @@ impl OriginH2 {
     ///
     /// # Errors
     /// [`Fail`], where the connection takes no more streams.
-    pub(in crate::proxy) fn new(mut lane: Lane, method: &Method, secure: bool, framing: Framing, outgoing: &Outgoing) -> Result<Self, Fail> {
-        let mut request = head::request(method, secure, &outgoing.target, &outgoing.headers, framing).map_err(|e| Fail::upstream(e.to_string()))?;
+    pub(in crate::proxy) fn new(mut lane: Lane, method: &Method, secure: bool, framing: Framing, outgoing: &mut Outgoing) -> Result<Self, Fail> {
+        let mut request = head::request(method, secure, &outgoing.target, std::mem::take(&mut outgoing.headers), framing)
+            .map_err(|e| Fail::upstream(e.to_string()))?;
         let mut key = None;
         if outgoing.upgrade {
             *request.method_mut() = Method::CONNECT;
@@ -50,7 +49,7 @@ impl OriginH2 {
         let (answer, stream) = lane.send(request, ended).map_err(|e| failed(&e, true))?;
         let mut sink = Sink::default();
         sink.open(stream, ended);
-        Ok(Self { lane, method: method.clone(), sink, answer, content: None, ended: false, upgrade: outgoing.upgrade, key })
+        Ok(Self { lane, method: method.clone(), sink, answer, content: None, upgrade: outgoing.upgrade, key })
     }
 
     fn read_head(&mut self, answer: Response<()>, ended: bool) -> Result<ResponseHead, Fail> {
@@ -124,9 +123,8 @@ impl OriginSide for OriginH2 {
         }
         let answer = ready!(Pin::new(&mut self.answer).poll(cx)).map_err(|e| failed(&e, true))?;
         let (parts, content) = answer.into_parts();
-        self.ended = content.is_end_stream();
+        let ended = content.is_end_stream();
         self.content = Some(content);
-        let ended = self.ended;
         Poll::Ready(self.read_head(Response::from_parts(parts, ()), ended))
     }
 
@@ -151,8 +149,8 @@ impl OriginSide for OriginH2 {
     }
 
     fn raw(self) -> Option<Half<Duct>> {
-        let Self { lane, sink, content, .. } = self;
-        let duct = Duct::new(content?, sink.into_stream()?).keeping(Box::new(lane));
+        let Self { lane, mut sink, content, .. } = self;
+        let duct = Duct::new(content?, sink.take_stream()?).keeping(Box::new(lane));
         Some(Half::new(Box::new(duct)))
     }
 }

@@ -128,11 +128,6 @@ impl Sink {
         self.give_up();
     }
 
-    /// Gives the stream away, for raw bytes.
-    pub(super) fn into_stream(self) -> Option<SendStream<Bytes>> {
-        self.stream
-    }
-
     /// Takes the stream, for raw bytes.
     pub(super) fn take_stream(&mut self) -> Option<SendStream<Bytes>> {
         self.stream.take()
