@@ -52,6 +52,14 @@ impl Authority {
         Ok(Self { host: Host::parse(host)?, port })
     }
 
+    /// Whether this is what a `Host` field or an `:authority` names, in whatever spelling. What is not ASCII is no authority on the
+    /// wire, whatever it could be mapped to.
+    #[must_use]
+    pub fn is_named_by(&self, text: &[u8], default_port: u16) -> bool {
+        let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii());
+        text.is_some_and(|text| Self::parse(text, Some(default_port)).is_ok_and(|named| named == *self))
+    }
+
     /// The form for a `Host` field: without the port where it is the scheme's own.
     #[must_use]
     pub fn host_field(&self, default_port: u16) -> String {

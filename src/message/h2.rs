@@ -3,6 +3,8 @@
 //! A WebSocket by extended CONNECT (RFC 8441) is taken as what it stands for, a `GET` with `Upgrade: websocket`, and
 //! the answer that accepts one as a 101; the sides that speak HTTP/2 turn both into its own form.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
@@ -10,6 +12,15 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::h1::{Framing, HeadError, RequestHead, ResponseHead, Target, content_length};
+
+/// The window of a connection, on either side: as much as the protocol allows (RFC 9113 6.9.1), so that each stream is held back by
+/// its own window and never by its neighbours'.
+pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// How many bytes of one message are handed over before the other side has made room for them.
+pub const SEND_BUFFER: usize = 256 * 1024;
+/// Streams that were broken off, for which frames may still come, and how long they may. h2 counts frames of a stream that it has
+/// forgotten as faults, and ends the connection after many.
+pub const BROKEN_OFF: (usize, Duration) = (256, Duration::from_secs(10));
 
 /// The one `:protocol` that is passed on (RFC 8441 5).
 pub const WEBSOCKET: &str = "websocket";

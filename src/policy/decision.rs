@@ -45,6 +45,17 @@ pub enum Scheme {
     Http,
 }
 
+impl Scheme {
+    /// The port that is meant where none is named (RFC 9110 4.2).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+}
+
 /// What becomes of a connection to a host, before any request is known.
 pub enum Route {
     /// A granted credential covers it: requests are read, and decided on one by one.

@@ -8,6 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderMap;
 use http::header::PROXY_AUTHORIZATION;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::live::{Live, Proxy};
@@ -48,6 +49,15 @@ impl Proof {
     /// Whether the session, if it was one, goes on.
     pub(super) fn holds(&self, proxy: &Proxy) -> bool {
         self.session.is_none_or(|s| clock::unix_seconds() < s.expires && (s.kind != SessionKind::Run || (proxy.held)(s.id)))
+    }
+
+    /// Completes when what was let pass is to end: after a change by which `still` says so, or with the session.
+    pub(super) async fn revoked(&self, proxy: &Proxy, mut changes: watch::Receiver<u64>, still: impl Fn() -> bool) {
+        let changed = async { while still() && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            () = changed => {}
+            () = self.ended(proxy) => {}
+        }
     }
 
     /// Completes when the session ends: never, for an agent's own token.

@@ -10,7 +10,7 @@ use super::authenticate::Proof;
 use super::connection::Drain;
 use super::error::{Code, ProxyError};
 use super::gate::Refused;
-use super::limits::{Counted, Place};
+use super::limits::{Counted, Place, TOO_MANY_TUNNELS};
 use super::live::{Proxy, Settings, Transport};
 use super::outcome::Progress;
 use super::record::Record;
@@ -54,7 +54,7 @@ impl Blind {
         let Self { proxy, settings, transport, mut record, proof, authority, not_granted } = self;
         let gauge = proxy.counts.agent(&proof.agent.name);
         let Some(place) = proxy.counts.take(Counted::Tunnel, Some(&gauge), &settings.ceilings) else {
-            let error = ProxyError::new(Code::Overloaded, "there are too many open tunnels; close some and try again");
+            let error = ProxyError::new(Code::Overloaded, TOO_MANY_TUNNELS);
             return Err(Refused::new(record, error));
         };
         // Subscribed before the dial: a change meanwhile is not missed.
@@ -83,23 +83,11 @@ impl Dialled {
 
     /// Passes everything both ways, for as long as the tunnel would be let pass again.
     pub(super) async fn copy(self, agent: &mut Half<ClientStream>, ticker: &mut Ticker, drain: &mut Drain) {
-        let Self { proxy, record, proof, authority, not_granted, idle, mut upstream, mut changes, _place } = self;
+        let Self { proxy, record, proof, authority, not_granted, idle, mut upstream, changes, _place } = self;
         let mut progress = Progress { status: 200, ttfb: Some(record.started.elapsed()), ..Progress::default() };
         record.opened(Verdict::Tunnelled, &progress);
         let _open = proxy.metrics.tunnel_opened();
-        let changed = async {
-            while still_tunnelled(&proxy.live().snapshot, &proof.agent, &authority) {
-                if changes.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        let revoked = async {
-            tokio::select! {
-                () = changed => {}
-                () = proof.ended(&proxy) => {}
-            }
-        };
+        let revoked = proof.revoked(&proxy, changes, || still_tunnelled(&proxy.live().snapshot, &proof.agent, &authority));
         let sockets: Sockets<ClientStream, TcpStream> = Some((ClientStream::socket, |tcp| Some(Socket::Tcp(tcp))));
         let end = tunnel::copy(agent, &mut upstream, sockets, idle, ticker, &mut progress, revoked, drain).await;
         if end == TunnelEnd::Broken {

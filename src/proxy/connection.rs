@@ -14,7 +14,7 @@ use super::limits::{Counted, Place};
 use super::listener_h2;
 use super::live::{Proxy, Settings};
 use super::respond::write_error;
-use super::side::AgentH1;
+use super::side::{AgentH1, HTTP1, HTTP2};
 use super::stream::ClientStream;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
@@ -111,7 +111,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Entry)
     let mut half = Half::new(Box::new(stream));
     if !entry.is_free() {
         let error = ProxyError::new(Code::Overloaded, "the proxy has too many connections; try again soon");
-        let Refused { error, id } = Gate::new(proxy, "HTTP/1.1").refuse(&Method::CONNECT, error);
+        let Refused { error, id } = Gate::new(proxy, HTTP1).refuse(&Method::CONNECT, error);
         return refuse(&mut half, &error, id, &Method::CONNECT).await;
     }
     let _open = proxy.metrics.connection_opened();
@@ -119,12 +119,12 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Entry)
     let limit = proxy.live().settings.request_head;
     match speaks_http2(&mut half, limit, &mut ticker, &mut drain).await {
         None => {}
-        Some(false) => Connection { gate: Gate::new(proxy, "HTTP/1.1"), half, ticker, drain }.run().await,
+        Some(false) => Connection { gate: Gate::new(proxy, HTTP1), half, ticker, drain }.run().await,
         Some(true) => {
             let reached = half.io.reached();
             let io = Box::new(ReadAhead::new(half.input.take(), *half.io));
             // Few connections are such: the others do not hold room for it.
-            Box::pin(listener_h2::serve(&Gate::new(proxy, "HTTP/2"), io, &reached, ticker, drain)).await;
+            Box::pin(listener_h2::serve(&Gate::new(proxy, HTTP2), io, &reached, ticker, drain)).await;
         }
     }
 }

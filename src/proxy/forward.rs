@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Version};
 use super::authenticate::Proof;
 use super::error::{Code, ProxyError};
 use super::exchange::Taken;
-use super::limits::{Counted, Gauge};
+use super::limits::{Counted, Gauge, Place, TOO_MANY_TUNNELS};
 use super::live::Proxy;
 use super::outcome::Progress;
 use super::outgoing::{asks_upgrade, path_of, pick};
@@ -97,21 +97,14 @@ impl Carrier {
     pub(super) fn new(proxy: &Arc<Proxy>, proof: Proof, scheme: Scheme, form: Form, authority: Authority) -> Self {
         let plan = ArcSwap::from_pointee(Plan::make(&proxy.live(), &proof.agent, scheme, &authority));
         let gauge = proxy.counts.agent(&proof.agent.name);
-        let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let host = HeaderValue::try_from(authority.host_field(default_port)).expect("a host is plain ASCII");
+        let host = HeaderValue::try_from(authority.host_field(scheme.default_port())).expect("a host is plain ASCII");
         Self { proxy: Arc::clone(proxy), proof, gauge, scheme, form, authority, host, plan }
     }
 
     /// Whether a `Host` field or an `:authority` names the authority that requests go to.
     pub(super) fn is_named_by(&self, text: &[u8]) -> bool {
         // Nearly always it is spelled as we do; else it is compared as what it means.
-        if text.eq_ignore_ascii_case(self.host.as_bytes()) {
-            return true;
-        }
-        let default_port = if self.scheme == Scheme::Https { 443 } else { 80 };
-        // What is not ASCII is no authority on the wire, whatever it could be mapped to.
-        std::str::from_utf8(text)
-            .is_ok_and(|text| text.is_ascii() && Authority::parse(text, Some(default_port)).is_ok_and(|named| named == self.authority))
+        text.eq_ignore_ascii_case(self.host.as_bytes()) || self.authority.is_named_by(text, self.scheme.default_port())
     }
 
     /// What can carry a request.
@@ -170,25 +163,15 @@ impl Carrier {
     /// Carries a request whose target and names were checked.
     pub(super) async fn carry<A: AgentSide>(&self, agent: &mut A, ticker: &mut Ticker, head: &RequestHead, target: &str) -> Next {
         let mut record = self.record(agent, head, target);
-        let Some(_place) = self.proxy.counts.take(Counted::Request, Some(&self.gauge), &self.plan().settings.ceilings) else {
-            let error = ProxyError::new(Code::Overloaded, "there are too many requests in flight; try again soon");
-            return self.refused(agent, &head.method, record, &error, false).await;
-        };
-        // What becomes of it cannot be refused any more once it is accepted.
-        let _tunnel = match asks_upgrade(head) {
-            false => None,
-            true => match self.proxy.counts.take(Counted::Tunnel, Some(&self.gauge), &self.plan().settings.ceilings) {
-                Some(place) => Some(place),
-                None => {
-                    let error = ProxyError::new(Code::Overloaded, "there are too many open tunnels; close some and try again");
-                    return self.refused(agent, &head.method, record, &error, false).await;
-                }
-            },
+        let _places = match self.places(head) {
+            Ok(places) => places,
+            Err(error) => return self.refused(agent, &head.method, record, &error, false).await,
         };
         let mut taken = Taken::default();
         let mut protocols = self.protocols_for(head);
         // A connection that failed is not taken again, nor is a request sent for ever.
-        for tries in 0..=MOST_TRIES {
+        let mut tries = 0;
+        loop {
             if tries > 1 {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
@@ -204,10 +187,23 @@ impl Carrier {
                     if http1 {
                         protocols = Protocols::Http1;
                     }
+                    tries += 1;
                 }
             }
         }
-        Next::Close
+    }
+
+    /// A request's place among those in flight; one that asks to become a tunnel takes its place there, too, since it cannot be
+    /// refused any more once it is accepted.
+    fn places(&self, head: &RequestHead) -> Result<(Place, Option<Place>), ProxyError> {
+        let plan = self.plan();
+        let take = |what, full| {
+            let place = self.proxy.counts.take(what, Some(&self.gauge), &plan.settings.ceilings);
+            place.ok_or_else(|| ProxyError::new(Code::Overloaded, full))
+        };
+        let request = take(Counted::Request, "there are too many requests in flight; try again soon")?;
+        let tunnel = asks_upgrade(head).then(|| take(Counted::Tunnel, TOO_MANY_TUNNELS)).transpose()?;
+        Ok((request, tunnel))
     }
 
     /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile

@@ -182,18 +182,16 @@ impl Gate {
 /// it, but a disagreement is how bypasses begin).
 fn absolute(head: &RequestHead, uri: &Uri) -> Result<(Scheme, Authority), ProxyError> {
     let bad = |message: String| ProxyError::new(Code::BadRequest, message);
-    let (scheme, port) = match uri.scheme_str() {
-        Some("http" | "ws") => (Scheme::Http, 80),
-        Some("https" | "wss") => (Scheme::Https, 443),
+    let scheme = match uri.scheme_str() {
+        Some("http" | "ws") => Scheme::Http,
+        Some("https" | "wss") => Scheme::Https,
         _ => return Err(bad("in absolute form only http:// and https:// are taken".to_owned())),
     };
     let text = uri.authority().map_or("", http::uri::Authority::as_str);
-    let authority = Authority::parse(text, Some(port)).map_err(|e| bad(format!("the request's host is refused: {e}")))?;
-    if let Some(host) = head.headers.get(http::header::HOST).filter(|_| head.version != Version::HTTP_10) {
-        let named = host.to_str().ok().and_then(|h| Authority::parse(h, Some(port)).ok());
-        if named.as_ref() != Some(&authority) {
-            return Err(ProxyError::new(Code::Misdirected, "the Host field names another host than the request's URI"));
-        }
+    let authority = Authority::parse(text, Some(scheme.default_port())).map_err(|e| bad(format!("the request's host is refused: {e}")))?;
+    let host = head.headers.get(http::header::HOST).filter(|_| head.version != Version::HTTP_10);
+    if host.is_some_and(|host| !authority.is_named_by(host.as_bytes(), scheme.default_port())) {
+        return Err(ProxyError::new(Code::Misdirected, "the Host field names another host than the request's URI"));
     }
     Ok((scheme, authority))
 }

@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent::AgentName;
 
+/// What a refusal says where there is no room for another tunnel.
+pub(super) const TOO_MANY_TUNNELS: &str = "there are too many open tunnels; close some and try again";
+
 /// What is open now.
 #[derive(Default)]
 pub struct Counts {

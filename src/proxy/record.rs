@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use super::error::ProxyError;
 use super::live::Proxy;
 use super::outcome::Progress;
+use super::side::HTTP1;
 use crate::audit::{AuditEvent, RequestId, RequestRecord, Verdict};
 use crate::clock;
 use crate::credential::CredentialName;
@@ -45,7 +46,7 @@ impl Record {
             bytes_down: 0,
             ttfb: None,
             duration: std::time::Duration::ZERO,
-            client_protocol: "HTTP/1.1",
+            client_protocol: HTTP1,
             upstream_protocol: "",
         };
         Self { proxy: Arc::clone(proxy), record, started: Instant::now() }

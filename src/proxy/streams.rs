@@ -19,24 +19,17 @@ use super::intercept::checked_target;
 use super::live::{Proxy, Settings};
 use super::outcome::Progress;
 use super::record::Record;
-use super::side::{AgentH2, AgentSide as _};
+use super::side::{AgentH2, AgentSide as _, HTTP2};
 use super::ticker::Ticker;
 use super::wire::Wire;
-use crate::message::h2::request_head;
+use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, SEND_BUFFER, request_head};
 
 /// How much of one request's content may come before it is passed on.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// As much as the protocol allows (RFC 9113 6.9.1): each stream is held back by its own window, never by its neighbours'.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Requests at once on one connection; those of one agent are limited in all by `[limits.per_agent]`.
 const STREAMS: u32 = 128;
-/// How much of an answer is handed over before the agent makes room for it.
-const SEND_BUFFER: usize = 256 * 1024;
 /// What small frames that were not yet passed on may cost beyond their content.
 const FRAME_BUDGET: usize = 4 * 1024 * 1024;
-/// Streams that ended before their request had, for which frames may still come, and how long they may. h2 counts frames of a
-/// stream that it has forgotten as faults, and ends the connection after many.
-const RESET: (usize, Duration) = (256, Duration::from_secs(10));
 /// How long an agent may take to close a connection that was ended in order.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -48,8 +41,8 @@ fn builder(settings: &Settings) -> Builder {
         .max_concurrent_streams(STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(FRAME_BUDGET)
-        .max_concurrent_reset_streams(RESET.0)
-        .reset_stream_duration(RESET.1)
+        .max_concurrent_reset_streams(BROKEN_OFF.0)
+        .reset_stream_duration(BROKEN_OFF.1)
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
     builder
@@ -170,7 +163,7 @@ async fn one(proxy: &Arc<Proxy>, carrier: &Carrier, names_agree: bool, request: 
         Err(error) => {
             let error = ProxyError::from(error);
             let mut record = Record::to(proxy, &method, carrier.authority(), "");
-            let id = record.agent(carrier.agent().name.as_str()).protocol("HTTP/2").id();
+            let id = record.agent(carrier.agent().name.as_str()).protocol(HTTP2).id();
             record.failed(&error, &Progress::default());
             agent.answer(&error, id, &Method::GET, false).await;
         }

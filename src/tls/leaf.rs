@@ -190,7 +190,7 @@ pub(super) fn server_config(
         .with_protocol_versions(super::VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = super::alpn();
+    config.alpn_protocols = super::protocols(super::ALPN);
     config.max_early_data_size = 0;
     // Sessions live in the client's ticket. A session store would be memory that grows with agents' wishes.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -31,11 +31,8 @@ pub use outside::{CertificateRequest, generate_pem};
 pub use state::{CaState, OwnKeys, RotateError, StateError};
 pub use trust::{ClientTls, SystemStore, TrustError, TrustFiles, UpstreamTrust};
 
-/// What agents are offered in ALPN (RFC 7301), best first.
+/// What is offered and taken in ALPN (RFC 7301), on either side, best first; to origins where HTTP/2 is of no use, the last alone.
 pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
-
-/// What is offered to origins in ALPN, best first; where HTTP/2 is of no use, `http/1.1` alone.
-pub const UPSTREAM_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// TLS 1.3 and 1.2, nothing older.
 pub const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -47,11 +44,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// [`ALPN`] as rustls takes it.
-fn alpn() -> Vec<Vec<u8>> {
-    protocols(ALPN)
-}
-
+/// Names of protocols as rustls takes them.
 fn protocols(names: &[&[u8]]) -> Vec<Vec<u8>> {
     names.iter().map(|p| p.to_vec()).collect()
 }

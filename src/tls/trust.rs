@@ -94,7 +94,7 @@ impl TrustError {
 /// offer by ALPN (RFC 7301), and each remembers sessions of its own: one made for HTTP/2 is not resumed for HTTP/1.1.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
-    /// Offers [`super::UPSTREAM_ALPN`]: HTTP/2 where the origin has it, else HTTP/1.1.
+    /// Offers [`super::ALPN`]: HTTP/2 where the origin has it, else HTTP/1.1.
     pub any: Arc<ClientConfig>,
     /// Offers HTTP/1.1 alone.
     pub http1: Arc<ClientConfig>,
@@ -269,7 +269,7 @@ fn client_tls(anchors: Arc<RootCertStore>, lists: Vec<CertificateRevocationListD
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Arc::new(config)
     };
-    Ok(ClientTls { any: offering(super::UPSTREAM_ALPN), http1: offering(&[b"http/1.1"]) })
+    Ok(ClientTls { any: offering(super::ALPN), http1: offering(&[b"http/1.1"]) })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TrustError> {

@@ -18,18 +18,15 @@ use tokio::time::Instant;
 use super::pool::IDLE_FOR;
 use super::slot::Slot;
 use super::stream::UpstreamStream;
+use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, SEND_BUFFER};
 
 /// What an origin may send of one answer before it is passed on.
 const STREAM_WINDOW: u32 = 512 * 1024;
-/// All that the protocol allows: the streams' windows bound what comes, and one that is not read holds back no other.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The largest frame. A bulk download takes a third less processor time than with the protocol's 16 KiB; events come in
 /// small frames anyhow.
 const FRAME: u32 = 64 * 1024;
 /// The longest head of an answer.
 const HEAD: u32 = 256 * 1024;
-/// What stands of one request in h2's buffer.
-const SEND_BUFFER: usize = 256 * 1024;
 /// What small frames that were not yet passed on may cost beyond their content.
 const FRAME_BUDGET: usize = 8 * 1024 * 1024;
 /// Requests on one connection, whatever the origin allows.
@@ -39,9 +36,6 @@ const FIRST_STREAMS: usize = 100;
 /// What h2 says that the origin allows before its SETTINGS came. No SETTINGS can say it: their values have 32 bits, and
 /// without one h2 says `usize::MAX`.
 const UNKNOWN_STREAMS: usize = usize::MAX - 1;
-/// Streams that were cancelled, for which frames may still come, and how long they may. h2 counts frames of a stream it
-/// has forgotten as faults, and ends the connection after many.
-const CANCELLED: (usize, Duration) = (256, Duration::from_secs(10));
 /// How long the origin's SETTINGS are waited for where it matters.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(1);
 /// How often a connection is looked after.
@@ -108,8 +102,8 @@ impl Multiplexed {
             .max_send_buffer_size(SEND_BUFFER)
             .data_frame_budget(FRAME_BUDGET)
             .initial_max_send_streams(UNKNOWN_STREAMS)
-            .max_concurrent_reset_streams(CANCELLED.0)
-            .reset_stream_duration(CANCELLED.1)
+            .max_concurrent_reset_streams(BROKEN_OFF.0)
+            .reset_stream_duration(BROKEN_OFF.1)
             .handshake(Heard { stream, vital: Arc::clone(&vital) });
         let (sender, mut connection) = handshake.await?;
         let pings = connection.ping_pong().expect("it is taken once, here");

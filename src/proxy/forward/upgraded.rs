@@ -32,20 +32,8 @@ impl Carrier {
         let settings = &plan.settings;
         record.opened(verdict, &progress);
         let _open = self.proxy.metrics.tunnel_opened();
-        let mut changes = self.proxy.changes();
-        let changed = async {
-            loop {
-                if !self.still(head, &outgoing.target, injected.as_ref()) || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let revoked = async {
-            tokio::select! {
-                () = changed => {}
-                () = self.proof.ended(&self.proxy) => {}
-            }
-        };
+        let still = || self.still(head, &outgoing.target, injected.as_ref());
+        let revoked = self.proof.revoked(&self.proxy, self.proxy.changes(), still);
         let end = tunnel::copy(agent, upstream, None, settings.idle, ticker, &mut progress, revoked, &mut drain(&self.proxy)).await;
         record.done(verdict, end.word(), &progress);
     }

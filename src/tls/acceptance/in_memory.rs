@@ -9,7 +9,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::tls::{VERSIONS, alpn, provider};
+use crate::tls::{ALPN, VERSIONS, protocols, provider};
 
 /// What a handshake came to, on the client's side.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(in crate::tls) fn client_config(pem: &str, versions: &[&'static SupportedPro
     }
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).expect("versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    config.alpn_protocols = protocols(alpn);
     Arc::new(config)
 }
 
@@ -35,7 +35,7 @@ pub(in crate::tls) fn server(certificate: CertificateDer<'static>, key: Vec<u8>)
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(VERSIONS).expect("versions");
     let key = PrivatePkcs8KeyDer::from(key).into();
     let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).expect("a pair");
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = protocols(ALPN);
     Arc::new(config)
 }
 
