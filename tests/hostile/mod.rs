@@ -2,6 +2,7 @@
 //! that it received nothing.
 
 mod addresses;
+mod case;
 mod limits;
 mod lives;
 mod names;

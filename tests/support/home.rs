@@ -77,10 +77,16 @@ impl Home {
     #[track_caller]
     pub fn with_key_file(configuration: &str) -> Self {
         let mut home = Self::bare(configuration);
-        home.variables.clear();
-        let key = home.dir.path().join("key-file").to_string_lossy().into_owned();
-        home.ok(&["init", "--key-file", &key]);
+        home.init_with_key_file();
         home
+    }
+
+    /// `init --key-file` in a bare home: what it and later commands do takes no Argon2.
+    #[track_caller]
+    pub fn init_with_key_file(&mut self) {
+        self.variables.remove("KEYHATCH_PASSPHRASE");
+        let key = self.dir.path().join("key-file").to_string_lossy().into_owned();
+        self.ok(&["init", "--key-file", &key]);
     }
 
     /// Writes the configuration anew: free ports, and what the test adds.

@@ -51,10 +51,10 @@ impl World {
     /// The same, with more configuration.
     #[track_caller]
     pub fn with_configuration(origin: Origin, key: String, more: &str) -> Self {
-        let home = Home::bare("");
+        let mut home = Home::bare("");
         let configuration = configuration(&home, &origin, more);
         home.configure(&configuration);
-        home.ok(&["init"]);
+        home.init_with_key_file();
         home.add_key("real", &["*.openrouter.ai"], &key);
         let serve = Serve::start(&home);
         Self { serve, origin, home, key }
