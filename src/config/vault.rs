@@ -115,7 +115,7 @@ pub(super) fn vault(t: &Table<'_, '_>) -> Result<VaultConfig, ConfigError> {
         fail(t, there, "a client certificate needs its key", "both `client_cert` and `client_key`, or neither")?;
     }
     let out = VaultConfig {
-        address: t.opt("address", |i| i.parse(ADDRESS_FORM, |text| address(text).map(|()| text.trim_end_matches('/').to_owned())))?,
+        address: t.opt("address", |i| i.parse(ADDRESS_FORM, |text| address(text).map(|_| text.trim_end_matches('/').to_owned())))?,
         namespace: t.opt("namespace", |i| word(i, "a namespace such as \"team/a\""))?,
         ca_file: t.opt("ca_file", Item::path)?,
         client_cert: cert.zip(key),
@@ -221,11 +221,11 @@ fn word(i: &Item<'_, '_>, form: &str) -> Result<String, ConfigError> {
     })
 }
 
-/// Whether a text is the address of a Vault: a scheme, a host, perhaps a port, perhaps a path.
+/// The host and the port that the address of a Vault names: a scheme, a host, perhaps a port, perhaps a path.
 ///
 /// # Errors
 /// What is wrong with it, in a few words.
-pub fn address(text: &str) -> Result<(), &'static str> {
+pub fn address(text: &str) -> Result<Authority, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("an address begins with its scheme")?;
     let port = match scheme {
         "http" => 80,
@@ -237,5 +237,5 @@ pub fn address(text: &str) -> Result<(), &'static str> {
     }
     // A Vault behind a gateway may have a path of its own.
     let authority = rest.split('/').next().unwrap_or(rest);
-    Authority::parse(authority, Some(port)).map(drop).map_err(|_| "after the scheme there is no HOST or HOST:PORT")
+    Authority::parse(authority, Some(port)).map_err(|_| "after the scheme there is no HOST or HOST:PORT")
 }

@@ -45,14 +45,28 @@ impl fmt::Display for Refusal {
 /// holds an IPv4 address that does. The embedded address is the reason that is told first.
 #[must_use]
 pub fn refusal(ip: IpAddr) -> Option<Refusal> {
+    refusals(ip).next().map(|(_, refusal)| refusal)
+}
+
+/// Every reason to refuse an address, each with the address that it is about: those of the IPv4 addresses in it, then its own.
+/// Whoever lets one of them pass has not let the others pass.
+pub fn refusals(ip: IpAddr) -> impl Iterator<Item = (IpAddr, Refusal)> {
+    let closed = |ip: IpAddr| TABLE.of(ip).filter(|row| !row.reachable);
+    let held = held_by(ip).filter_map(move |held| Some((IpAddr::V4(held.ipv4), closed(held.ipv4.into())?.refusal(Some(held)))));
+    held.chain(closed(ip).map(|row| (ip, row.refusal(None))))
+}
+
+/// The addresses at which a connection to this one may end: itself, and the IPv4 addresses that it holds.
+pub fn ends(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+    held_by(ip).map(|held| IpAddr::V4(held.ipv4)).chain([ip])
+}
+
+fn held_by(ip: IpAddr) -> impl Iterator<Item = Embedded> {
     let held = match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => embedded(ip).into_iter().flatten().find_map(|held| {
-            let row = TABLE.of(IpAddr::V4(held.ipv4)).filter(|row| !row.reachable)?;
-            Some(row.refusal(Some(held)))
-        }),
+        IpAddr::V4(_) => [None, None],
+        IpAddr::V6(ip) => embedded(ip),
     };
-    held.or_else(|| TABLE.of(ip).filter(|row| !row.reachable).map(|row| row.refusal(None)))
+    held.into_iter().flatten()
 }
 
 /// The IPv4 addresses that an IPv6 address may stand for. Teredo names two: its server and its client.
@@ -70,6 +84,13 @@ fn embedded(ip: Ipv6Addr) -> [Option<Embedded>; 2] {
         [0, 0, 0, 0, 0, 0xffff, ..] => last("IPv4-mapped"),
         [0, 0, 0, 0, 0xffff, 0, ..] => last("IPv4-translated"),
         [0x64, 0xff9b, 0, 0, 0, 0, ..] => last("NAT64"),
+        // RFC 6052 2.2: with a prefix of 48 bits the address lies round the octet of zeros, with one of 96 bits it is the end. Where its
+        // first octet is zero, the other one is meant.
+        [0x64, 0xff9b, 1, high, middle, low, ..] => {
+            let round = (high >> 8 != 0).then(|| held("local-use NAT64", high, middle << 8 | low >> 8));
+            let at_the_end = (s[6] >> 8 != 0).then(|| held("local-use NAT64", s[6], s[7]));
+            [round.flatten(), at_the_end.flatten()]
+        }
         [0x2002, high, low, ..] => [held("6to4", high, low), None],
         // RFC 4380 4: the client's address is stored with every bit turned.
         [0x2001, 0, high, low, _, _, client_high, client_low] => [held("Teredo server", high, low), held("Teredo client", !client_high, !client_low)],
@@ -179,6 +200,8 @@ mod tests {
             ("::ffff:0:10.0.0.1", "IPv4-translated", "Private-Use"),
             ("::192.168.0.1", "IPv4-compatible", "Private-Use"),
             ("64:ff9b::169.254.169.254", "NAT64", "Link Local"),
+            ("64:ff9b:1::192.168.0.1", "local-use NAT64", "Private-Use"),
+            ("64:ff9b:1:c0a8:0:100::", "local-use NAT64", "Private-Use"),
             ("2002:7f00:1::", "6to4", "Loopback"),
             ("2002:a00:1::808:808", "6to4", "Private-Use"),
             ("2001:0:a00:1::f7f7:f7f7", "Teredo server", "Private-Use"),
@@ -206,6 +229,22 @@ mod tests {
             let r = why(ip);
             assert_eq!(r.map(|r| r.block), block, "{ip}");
             assert!(r.is_none_or(|r| r.embedded.is_none()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn each_end_and_each_reason_is_told() {
+        let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().expect(ip)).collect::<Vec<IpAddr>>();
+        for (ip, all, closed) in [
+            ("8.8.8.8", &["8.8.8.8"][..], &[][..]),
+            ("10.0.0.1", &["10.0.0.1"], &["10.0.0.1"]),
+            ("64:ff9b::10.0.0.1", &["10.0.0.1", "64:ff9b::10.0.0.1"], &["10.0.0.1"]),
+            ("64:ff9b:1::10.0.0.1", &["10.0.0.1", "64:ff9b:1::10.0.0.1"], &["10.0.0.1", "64:ff9b:1::10.0.0.1"]),
+            ("2002:808:808::", &["8.8.8.8", "2002:808:808::"], &["2002:808:808::"]),
+        ] {
+            let address: IpAddr = ip.parse().expect(ip);
+            assert_eq!(ends(address).collect::<Vec<_>>(), ips(all), "{ip}");
+            assert_eq!(refusals(address).map(|(of, _)| of).collect::<Vec<_>>(), ips(closed), "{ip}");
         }
     }
 

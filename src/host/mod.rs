@@ -7,7 +7,7 @@ mod address;
 mod authority;
 mod pattern;
 
-pub use address::{Embedded, Refusal, refusal};
+pub use address::{Embedded, Refusal, ends, refusal, refusals};
 pub use authority::{Authority, AuthorityError};
 pub use pattern::{HostPattern, IndexKey, PatternError, PatternPort, Specificity, WildcardBreadth};
 

@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::home::Home;
 use crate::proxy::Proxy;
+use crate::upstream::OffLimits;
 use crate::vault::hashicorp::Vault;
 use crate::vault::local::LocalStore;
 use error::failed;
@@ -111,10 +112,10 @@ async fn begin(options: ServerOptions, opened: &mut Opened) -> Result<Running, S
     let mut listening = Listening::bind(&options.config, options.is_serve).await?;
     let drain = options.config.timeouts.drain;
     let is_serve = options.is_serve;
-    let own = listening.own_addresses();
+    let off_limits = OffLimits { listeners: listening.own_addresses(), ..OffLimits::default() };
     let (ground, authority) = Ground::prepare(&options, opened).await?;
     let refresh = options.config.vault.refresh;
-    let building = tokio::task::spawn_blocking(move || State::build(options, ground, own));
+    let building = tokio::task::spawn_blocking(move || State::build(options, ground, off_limits));
     let state = building.await.map_err(|_| failed("the start was cut short"))??;
     opened.state = Some(Arc::clone(&state));
     if let Some(remote) = state.remote() {

@@ -1,30 +1,33 @@
 //! What the configuration means to the parts that act on it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::error::ReloadError;
+use super::vault_settings::vault_authority;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, ListenAddr};
 use crate::policy::{Egress, Roster};
 use crate::proxy::{Ceilings, Settings, Transport};
 use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{Dialer, DialerSettings, Pool};
+use crate::upstream::{Dialer, DialerSettings, Guard, OffLimits, Pool};
 
-/// How origins are reached: trust anchors, overrides, the address guard. `own_keys` are never anchors, `own` never dialled.
+/// How origins are reached: trust anchors, overrides, the address guard. `own_keys` are never anchors, what is `off_limits` never dialled; the
+/// configuration's own listeners and its Vault are so too.
 ///
 /// # Errors
 /// [`ReloadError`] names the file of anchors that cannot be used.
-pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Dialer, ReloadError> {
+pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, off_limits: &OffLimits) -> Result<Dialer, ReloadError> {
     let files = TrustFiles { extra_ca: &config.upstream.extra_ca_files, crl: &config.upstream.crl_files };
     let trust = UpstreamTrust::load(&SystemStore::here(), files, own_keys, clock::now()).map_err(|e| ReloadError::trust(config, &e))?;
     trust.warnings.iter().for_each(|w| tracing::warn!("{w}"));
     let settings = DialerSettings {
         overrides: config.resolve.iter().cloned().collect(),
-        allow_private: config.egress.allow_private,
-        allow_cidrs: config.egress.allow_cidrs.clone(),
-        own_listeners: own.to_vec(),
+        guard: Guard {
+            allow_private: config.egress.allow_private,
+            allow_cidrs: config.egress.allow_cidrs.clone(),
+            off_limits: closed_by(config, off_limits),
+        },
         connect_timeout: config.timeouts.connect,
         tls_timeout: config.timeouts.tls,
         tls: trust.client,
@@ -32,9 +35,21 @@ pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own
     Ok(Dialer::new(settings, Arc::clone(resolver)))
 }
 
+/// What is off limits, and what the configuration adds to it: another process of this home may listen where it says.
+fn closed_by(config: &Config, off_limits: &OffLimits) -> OffLimits {
+    let mut all = off_limits.clone();
+    let plain = if let ListenAddr::Tcp(address) = &config.proxy.listen { Some(*address) } else { None };
+    let named = plain.into_iter().chain(config.proxy.tls_listen).chain(config.admin.listen);
+    all.listeners.extend(named.filter(|address| address.port() != 0 && !off_limits.listeners.contains(address)));
+    if let Some(vault) = vault_authority(&config.vault) {
+        all.vaults.add(vault);
+    }
+    all
+}
+
 /// A dialer and an empty pool.
-pub(super) fn transport(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, own: &[SocketAddr]) -> Result<Transport, ReloadError> {
-    Ok(Transport { dialer: dialer(config, own_keys, resolver, own)?, pool: Pool::default() })
+pub(super) fn transport(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, off_limits: &OffLimits) -> Result<Transport, ReloadError> {
+    Ok(Transport { dialer: dialer(config, own_keys, resolver, off_limits)?, pool: Pool::default() })
 }
 
 /// `[egress]`, as decisions take it.

@@ -5,7 +5,6 @@ mod ca;
 mod changes;
 mod follow;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +30,7 @@ use crate::session::SessionKey;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{LeafCache, ListenerTls};
+use crate::upstream::OffLimits;
 use crate::upstream::resolve::Resolver;
 use crate::vault::Sources;
 use crate::vault::hashicorp::Vault;
@@ -61,7 +61,7 @@ pub struct State {
     usage: Arc<UsageBook>,
     resolver: Arc<Resolver>,
     session_key: Arc<SessionKey>,
-    own_listeners: Vec<SocketAddr>,
+    off_limits: OffLimits,
     /// Whether the CA is the store's own, so that a change of it there counts.
     own_ca: bool,
     is_serve: bool,

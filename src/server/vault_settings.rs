@@ -10,6 +10,7 @@ use super::error::ReloadError;
 use crate::config::{RoleId, VaultAuth, VaultConfig, vault_address};
 use crate::credential::Secret;
 use crate::environment;
+use crate::host::Authority;
 use crate::vault::hashicorp::{DEFAULT_ADDRESS, Freshness, Login, VaultSettings};
 
 type Env<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
@@ -52,15 +53,22 @@ pub fn speaks_of_vault(config: &VaultConfig) -> bool {
     *config != VaultConfig::default() || environment::var("VAULT_ADDR").is_some()
 }
 
+/// Where Vault is asked, or would be: `None` where `VAULT_ADDR` cannot be understood, and so nothing can be asked.
+#[must_use]
+pub(super) fn vault_authority(config: &VaultConfig) -> Option<Authority> {
+    address(config, &environment::var).ok().and_then(|text| vault_address(&text).ok())
+}
+
+fn address(config: &VaultConfig, env: &Env<'_>) -> Result<String, ReloadError> {
+    match (&config.address, text(env, "VAULT_ADDR")?) {
+        (Some(own), _) => Ok(own.clone()),
+        (None, Some(given)) => vault_address(&given).map(|_| given.clone()).map_err(|why| variable("VAULT_ADDR", why)),
+        (None, None) => Ok(DEFAULT_ADDRESS.to_owned()),
+    }
+}
+
 fn settings_in(config: &VaultConfig, asker: Asker, env: &Env<'_>) -> Result<VaultSettings, ReloadError> {
-    let address = match (&config.address, text(env, "VAULT_ADDR")?) {
-        (Some(own), _) => own.clone(),
-        (None, Some(given)) => {
-            vault_address(&given).map_err(|why| variable("VAULT_ADDR", why))?;
-            given
-        }
-        (None, None) => DEFAULT_ADDRESS.to_owned(),
-    };
+    let address = address(config, env)?;
     let file = |own: &Option<PathBuf>, name: &str| own.clone().or_else(|| env(name).map(PathBuf::from));
     let client_cert = match &config.client_cert {
         Some(both) => Some(both.clone()),

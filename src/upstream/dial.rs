@@ -6,15 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use super::guard::Guard;
 use super::resolve::Resolver;
 use super::stream::UpstreamStream;
-use crate::host::{Authority, Host, refusal};
+use crate::host::{Authority, Host};
 use crate::tls::{ClientTls, ReadAhead, describe_io_error};
 
 /// The second address is tried when the first has not answered for so long (RFC 8305 5).
@@ -24,12 +24,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub struct DialerSettings {
     /// `[resolve]`
     pub overrides: HashMap<Authority, Authority>,
-    /// `private_addresses = "allow"`
-    pub allow_private: bool,
-    /// `allow_cidrs`
-    pub allow_cidrs: Vec<IpNet>,
-    /// Our own listeners: never dialled.
-    pub own_listeners: Vec<SocketAddr>,
+    /// What addresses are judged by.
+    pub guard: Guard,
     /// `[timeouts] connect`
     pub connect_timeout: Duration,
     /// `[timeouts] tls`
@@ -108,9 +104,7 @@ impl Dialer {
                 return Err(DialError::new(DialErrorKind::ConnectTimeout, detail).at(addresses[0]));
             }
         };
-        if self.leads_to_us(peer, stream.local_addr().ok()) {
-            return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener").at(peer));
-        }
+        self.settings.guard.check_connected(peer, stream.local_addr().ok())?;
         prepare(&stream);
         Ok((stream, peer))
     }
@@ -155,27 +149,24 @@ impl Dialer {
         self.settings.tls_timeout
     }
 
-    /// No dial takes longer: the look-up, the connection, the handshake, what begins HTTP/2.
+    /// No dial takes longer: the look-ups of the name and of Vault's, the connection, the handshake, what begins HTTP/2.
     pub(super) fn patience(&self) -> Duration {
-        2 * self.settings.connect_timeout + 2 * self.settings.tls_timeout
+        3 * self.settings.connect_timeout + 2 * self.settings.tls_timeout
     }
 
-    /// The addresses to connect to, every one of them checked. An operator's override is taken as it is.
+    /// The addresses to connect to, every one of them checked. An operator's override is exempt from what is public and what not.
     async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, DialError> {
+        let guard = &self.settings.guard;
+        guard.check_name(authority)?;
         let overridden = self.settings.overrides.get(authority);
         let target = overridden.unwrap_or(authority);
-        let ips = self.lookup(&target.host).await?;
-        for &ip in &ips {
-            if self.leads_to_us(SocketAddr::new(ip, target.port), None) {
-                return Err(DialError::new(DialErrorKind::PrivateAddress, "the address is the proxy's own listener"));
-            }
-            if overridden.is_none()
-                && let Some(why) = self.refused(ip)
-            {
-                return Err(DialError::new(DialErrorKind::PrivateAddress, why).at(SocketAddr::new(ip, target.port)));
-            }
+        guard.check_name(target)?;
+        let addresses: Vec<SocketAddr> = self.lookup(&target.host).await?.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
+        guard.check_reserved(&addresses, &self.resolver, self.settings.connect_timeout).await?;
+        if overridden.is_none() {
+            addresses.iter().try_for_each(|address| guard.check_public(*address))?;
         }
-        Ok(interleave(ips).into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
+        Ok(interleave(addresses))
     }
 
     async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
@@ -189,27 +180,6 @@ impl Dialer {
             Ok(Err(error)) => Err(DialError::new(DialErrorKind::Dns, error.to_string())),
             Err(_) => Err(DialError::new(DialErrorKind::Dns, format!("the look-up of {host} took too long"))),
         }
-    }
-
-    fn refused(&self, ip: IpAddr) -> Option<String> {
-        let refusal = refusal(ip)?;
-        let plain = ip.to_canonical();
-        if self.settings.allow_private || self.settings.allow_cidrs.iter().any(|net| net.contains(&ip) || net.contains(&plain)) {
-            return None;
-        }
-        Some(format!("{ip} is not a public address ({refusal}); [egress] allow_cidrs can allow it"))
-    }
-
-    /// Whether an address is one of our listeners', in any form; `local` is where a connection to it comes from. The
-    /// unspecified address leads to this machine. A listener on every address is on all of loopback, and wherever a
-    /// connection comes from the address that it goes to.
-    fn leads_to_us(&self, peer: SocketAddr, local: Option<SocketAddr>) -> bool {
-        let ip = peer.ip().to_canonical();
-        let here = ip.is_unspecified() || ip.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == ip);
-        self.settings.own_listeners.iter().filter(|own| own.port() == peer.port()).any(|own| {
-            let own = own.ip().to_canonical();
-            own == ip || (own.is_unspecified() && here) || (own.is_loopback() && ip.is_unspecified())
-        })
     }
 }
 
@@ -241,16 +211,13 @@ async fn connect_any(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr)
 }
 
 /// Families by turns, in the resolver's order (RFC 8305 4).
-fn interleave(ips: Vec<IpAddr>) -> Vec<IpAddr> {
-    let (mut first, mut second): (Vec<IpAddr>, Vec<IpAddr>) = (Vec::new(), Vec::new());
-    let leading_v6 = ips.first().is_some_and(IpAddr::is_ipv6);
-    for ip in ips {
-        if ip.is_ipv6() == leading_v6 { first.push(ip) } else { second.push(ip) }
-    }
-    let mut out = Vec::with_capacity(first.len() + second.len());
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let leading_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let mut out = Vec::with_capacity(addresses.len());
+    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses.into_iter().partition(|address| address.is_ipv6() == leading_v6);
     let mut second = second.into_iter();
-    for ip in first {
-        out.push(ip);
+    for address in first {
+        out.push(address);
         out.extend(second.next());
     }
     out.extend(second);

@@ -80,7 +80,7 @@ impl Resolver {
     }
 
     /// By other files.
-    fn with_files(hosts_file: PathBuf, resolv_conf: PathBuf) -> Self {
+    pub(super) fn with_files(hosts_file: PathBuf, resolv_conf: PathBuf) -> Self {
         let sources = ArcSwap::from_pointee(Sources::read(&hosts_file, &resolv_conf));
         Self { hosts_file, resolv_conf, sources, looked_at: AtomicI64::new(clock::unix_seconds()) }
     }

@@ -7,7 +7,9 @@ mod limits;
 mod lives;
 mod names;
 mod pauses;
+mod rebinding;
 mod requests;
+mod reserved;
 mod responses;
 mod rules;
 

@@ -32,9 +32,22 @@ impl Serve {
     /// The same with further arguments for `env`: a serve on a Unix socket alone has no URL of its own to tell.
     #[track_caller]
     pub fn start_asking(home: &Home, args: &[&str], variables: &[(&str, &str)], asking: &[&str]) -> Self {
+        Self::spawn(home, home.command(&[&["serve"], args].concat()), variables, asking)
+    }
+
+    /// The same by another program, which becomes `serve` in the end: the words before it.
+    #[track_caller]
+    pub fn start_under(home: &Home, words: &[&str]) -> Self {
+        let mut command = std::process::Command::new(words[0]);
+        command.args(&words[1..]).arg(super::binary()).arg("serve");
+        home.dress(&mut command);
+        Self::spawn(home, command, &[], &[])
+    }
+
+    #[track_caller]
+    fn spawn(home: &Home, mut command: std::process::Command, variables: &[(&str, &str)], asking: &[&str]) -> Self {
         let log = home.outside().join(format!("serve-{}.log", std::process::id()));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = home.command(&[&["serve"], args].concat());
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let child = command.spawn().unwrap();
         let mut serve = Self { child, log, env: BTreeMap::new() };

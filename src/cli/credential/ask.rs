@@ -17,8 +17,8 @@ use crate::credential::Material;
 use crate::host::Authority;
 use crate::policy::{AgentEntry, Candidates, Decision, DenialCode, Egress, Facts, Permit, Pick, Roster, Scheme, Snapshot};
 use crate::server;
-use crate::upstream::Dialer;
 use crate::upstream::resolve::Resolver;
+use crate::upstream::{Dialer, OffLimits};
 use crate::vault::local::CredentialInfo;
 
 /// How long an origin may take to answer a question as small as this.
@@ -118,6 +118,6 @@ impl Question {
 
 /// Connects as the proxy of this configuration does.
 fn dialer(base: &Base) -> Result<Dialer, CommandError> {
-    let dialer = server::dialer(&base.config, &base.own_keys()?, &Arc::new(Resolver::system()), &[]);
+    let dialer = server::dialer(&base.config, &base.own_keys()?, &Arc::new(Resolver::system()), &OffLimits::default());
     dialer.map_err(|e| CommandError::failed(e.to_string()))
 }

@@ -1,6 +1,5 @@
 //! How the first state is made.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -23,6 +22,7 @@ use crate::server::usage::UsageBook;
 use crate::telemetry::audit_log::{AuditLog, AuditOptions};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::LeafCache;
+use crate::upstream::OffLimits;
 use crate::upstream::resolve::Resolver;
 use crate::vault::Sources;
 
@@ -31,7 +31,7 @@ const UNAUTHORIZED: u16 = 401;
 
 impl State {
     /// Builds the first state. Reads the trust anchors and opens the audit log. Blocks.
-    pub(in crate::server) fn build(options: ServerOptions, ground: Ground, own_listeners: Vec<SocketAddr>) -> Result<Arc<Self>, StartError> {
+    pub(in crate::server) fn build(options: ServerOptions, ground: Ground, off_limits: OffLimits) -> Result<Arc<Self>, StartError> {
         let ServerOptions { home, config_file, config_required, config, vault, is_serve, .. } = options;
         let Ground { keeper, remote, ca, own_ca, picture, runtime } = ground;
         let leaves = Arc::new(LeafCache::new(Arc::new(ca)).map_err(failed)?);
@@ -44,7 +44,7 @@ impl State {
         let live = Live {
             snapshot: Snapshot::compile(&picture.roster, egress(&config), 1),
             settings: Arc::new(settings(&config)),
-            transport: Arc::new(transport(&config, &leaves.authority().own_keys(), &resolver, &own_listeners)?),
+            transport: Arc::new(transport(&config, &leaves.authority().own_keys(), &resolver, &off_limits)?),
             session_key: Arc::clone(&session_key),
         };
         let held = Arc::clone(&runs);
@@ -77,7 +77,7 @@ impl State {
             usage,
             resolver,
             session_key,
-            own_listeners,
+            off_limits,
             own_ca,
             is_serve,
             serial: AtomicU64::new(1),

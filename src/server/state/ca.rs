@@ -18,7 +18,7 @@ impl State {
         let current = self.lock();
         ca.remember(&self.leaves.authority().own_keys());
         // All that can fail comes before anything changes.
-        let transport = Arc::new(transport(&current.config, &ca.own_keys(), &self.resolver, &self.own_listeners)?);
+        let transport = Arc::new(transport(&current.config, &ca.own_keys(), &self.resolver, &self.off_limits)?);
         let picture = self.picture()?;
         write_ca(&ca, &self.home)?;
         let detail = format!("{}, until {}", ca.signing(clock::now()).fingerprint(), ca.expires_at());

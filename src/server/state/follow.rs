@@ -67,7 +67,7 @@ impl State {
     }
 
     pub(super) fn transport(&self, config: &Config) -> Result<Transport, ReloadError> {
-        transport(config, &self.leaves.authority().own_keys(), &self.resolver, &self.own_listeners)
+        transport(config, &self.leaves.authority().own_keys(), &self.resolver, &self.off_limits)
     }
 
     /// Looks whether the store has changed and takes the change. Off the reactor: it asks the disk.

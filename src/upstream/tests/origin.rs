@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::super::resolve::Resolver;
-use super::super::{Dialer, DialerSettings};
+use super::super::{Dialer, DialerSettings, Guard};
 use crate::host::Authority;
 use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
 
@@ -106,9 +106,7 @@ impl Origin {
     pub(super) fn dialer(&self, tls_timeout: Duration) -> Dialer {
         let settings = DialerSettings {
             overrides: Default::default(),
-            allow_private: true,
-            allow_cidrs: Vec::new(),
-            own_listeners: Vec::new(),
+            guard: Guard { allow_private: true, ..Guard::default() },
             connect_timeout: Duration::from_secs(20),
             tls_timeout,
             tls: self.tls.client.clone(),
