@@ -32,6 +32,8 @@ use send::{Again, Sending};
 
 /// So often a request goes again that no origin has looked at.
 const MOST_TRIES: usize = 3;
+/// So often a decision is taken anew that another state overtook.
+const MOST_SUPERSEDED: usize = 8;
 /// From the second time on it waits for so long: the origin is likely full.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -81,12 +83,20 @@ pub(super) struct Injected {
     permit: Permit,
 }
 
-impl Injected {
-    /// Whether a request would get the same value now.
-    fn is_current(&self, proxy: &Proxy) -> bool {
-        matches!(proxy.source.fetch(&self.permit), Fetched::Now(Ok(now)) if Arc::ptr_eq(&now, &self.material))
-    }
+/// The leave for a request to carry a credential.
+struct Leave {
+    permit: Permit,
+    rule: Arc<Rule>,
+}
 
+/// Why a credential that a request has leave for does not go onto it.
+enum Closed {
+    /// The decision is to be taken anew.
+    Superseded,
+    Refused(ProxyError),
+}
+
+impl Injected {
     /// Whether a request would get some value now.
     fn can_be_had(&self, proxy: &Proxy) -> bool {
         !matches!(proxy.source.fetch(&self.permit), Fetched::Now(Err(_)))
@@ -206,11 +216,13 @@ impl Carrier {
         Ok((request, tunnel))
     }
 
-    /// Decides on a request and connects to its origin. Dialling may take seconds: where the state changed meanwhile
-    /// the decision is taken anew, so that no request is sent by a state that is gone.
+    /// Decides on a request, connects to its origin, and only then has the secret opened: none is for an origin that cannot be
+    /// verified. Either may take seconds: where the state changed meanwhile the decision is taken anew, so that no request is sent by
+    /// a state that is gone.
     async fn ready(&self, head: &RequestHead, target: &str, want: Want, record: &mut Record) -> Result<Ready, ProxyError> {
+        let mut superseded = 0;
         loop {
-            let (plan, injected) = self.decide(head, target, record).await?;
+            let (plan, leave) = self.decide(head, target, record)?;
             let route = match plan.slot.connect(&plan.transport.dialer, want).await {
                 Ok(route) => route,
                 Err(error) => {
@@ -221,13 +233,25 @@ impl Carrier {
                 }
             };
             self.proxy.metrics.upstream_connection(route.reused);
-            // A value may have ended in Vault meanwhile, which changes no state.
-            let current = injected.as_ref().is_none_or(|i| i.is_current(&self.proxy));
-            if current && self.proxy.serial() == plan.serial && self.proof.holds(&self.proxy) {
-                return Ok(Ready { plan, injected, route });
-            }
+            let opened = match leave {
+                None => Ok(None),
+                Some(leave) => self.open(&plan, leave).await.map(Some),
+            };
+            let closed = match opened {
+                Ok(injected) if self.proxy.serial() == plan.serial && self.proof.holds(&self.proxy) => return Ok(Ready { plan, injected, route }),
+                Ok(_) => None,
+                Err(closed) => Some(closed),
+            };
             if let Connected::H1(stream) = route.connected {
                 plan.slot.put(stream, None);
+            }
+            match closed {
+                Some(Closed::Refused(error)) => return Err(error),
+                Some(Closed::Superseded) => superseded += 1,
+                None => {}
+            }
+            if superseded == MOST_SUPERSEDED {
+                return Err(ProxyError::new(Code::CredentialUnavailable, "the credential was being changed; try again"));
             }
         }
     }
@@ -240,55 +264,60 @@ impl Carrier {
         agent.answer(error, id, method, close).await
     }
 
-    /// Decides on a request by the state of this moment. `None` is a request that goes on without a credential.
-    async fn decide(&self, head: &RequestHead, target: &str, record: &mut Record) -> Result<(Arc<Plan>, Option<Injected>), ProxyError> {
-        // A state may be replaced between decision and fetch; then the decision is taken anew.
-        for _ in 0..8 {
-            let plan = self.plan();
-            if !plan.agent_alive || !self.proof.holds(&self.proxy) {
-                let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
-                return Err(ProxyError::new(Code::CredentialUnavailable, message));
-            }
-            let candidates = match &plan.candidates {
-                Ok(Some(candidates)) => candidates,
-                Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| (plan, None)),
-                Err(denial) => return Err(denial.clone().into()),
-            };
-            let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
-            let (permit, chosen) = match candidates.decide(&facts) {
-                Decision::Inject(permit, chosen) => (permit, chosen),
-                Decision::Deny(denial) => {
-                    if let Some(name) = &denial.credential {
-                        record.credential(name);
-                    }
-                    if denial.code == crate::policy::DenialCode::Unavailable {
-                        self.proxy.metrics.credential_failure("disabled_or_broken");
-                    }
-                    return Err(denial.into());
+    /// Decides on a request by the state of this moment. Without a leave it goes on without a credential.
+    fn decide(&self, head: &RequestHead, target: &str, record: &mut Record) -> Result<(Arc<Plan>, Option<Leave>), ProxyError> {
+        let plan = self.plan();
+        if !plan.agent_alive || !self.proof.holds(&self.proxy) {
+            let message = "this agent was removed, its token replaced, or its session is over; get a new environment";
+            return Err(ProxyError::new(Code::CredentialUnavailable, message));
+        }
+        let candidates = match &plan.candidates {
+            Ok(Some(candidates)) => candidates,
+            Ok(None) => return self.without_credential(&self.proxy.live().snapshot).map(|()| (plan, None)),
+            Err(denial) => return Err(denial.clone().into()),
+        };
+        let facts = Facts { method: &head.method, path: path_of(target), pick: pick(&head.headers, candidates) };
+        let (permit, chosen) = match candidates.decide(&facts) {
+            Decision::Inject(permit, chosen) => (permit, chosen),
+            Decision::Deny(denial) => {
+                if let Some(name) = &denial.credential {
+                    record.credential(name);
                 }
-            };
-            record.credential(&chosen.rule.name);
-            if plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
-                return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
-            }
-            let fetched = match self.proxy.source.fetch(&permit) {
-                Fetched::Now(result) => result,
-                Fetched::Later(later) => later.await,
-            };
-            match fetched {
-                Ok(material) => return Ok((Arc::clone(&plan), Some(Injected { rule: chosen.rule, material, permit }))),
-                Err(_) if self.proxy.serial() != plan.serial => {}
-                // The source is replaced a moment before the state is.
-                Err(Unavailable { reason: "superseded", .. }) => self.proxy.leaves_behind(plan.serial).await,
-                Err(unavailable) => {
-                    self.proxy.metrics.credential_failure(unavailable.reason);
-                    let message = format!("the credential `{}` cannot be had now; the request was not sent", chosen.rule.name);
-                    let error = ProxyError::new(Code::CredentialUnavailable, message).with_detail(unavailable.to_string());
-                    return Err(ProxyError { retry_after: unavailable.retry_after, ..error });
+                if denial.code == crate::policy::DenialCode::Unavailable {
+                    self.proxy.metrics.credential_failure("disabled_or_broken");
                 }
+                return Err(denial.into());
+            }
+        };
+        record.credential(&chosen.rule.name);
+        if plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
+            return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
+        }
+        Ok((plan, Some(Leave { permit, rule: chosen.rule })))
+    }
+
+    /// Fetches what a request may carry.
+    async fn open(&self, plan: &Plan, leave: Leave) -> Result<Injected, Closed> {
+        let Leave { permit, rule } = leave;
+        let fetched = match self.proxy.source.fetch(&permit) {
+            Fetched::Now(result) => result,
+            Fetched::Later(later) => later.await,
+        };
+        match fetched {
+            Ok(material) => Ok(Injected { rule, material, permit }),
+            Err(_) if self.proxy.serial() != plan.serial => Err(Closed::Superseded),
+            // The source is replaced a moment before the state is.
+            Err(Unavailable { reason: "superseded", .. }) => {
+                self.proxy.leaves_behind(plan.serial).await;
+                Err(Closed::Superseded)
+            }
+            Err(unavailable) => {
+                self.proxy.metrics.credential_failure(unavailable.reason);
+                let message = format!("the credential `{}` cannot be had now; the request was not sent", rule.name);
+                let error = ProxyError::new(Code::CredentialUnavailable, message).with_detail(unavailable.to_string());
+                Err(Closed::Refused(ProxyError { retry_after: unavailable.retry_after, ..error }))
             }
         }
-        Err(ProxyError::new(Code::CredentialUnavailable, "the credential was being changed; try again"))
     }
 
     /// A request that no granted credential is for. Inside TLS that we ended it cannot go on: it came for a credential. One in

@@ -4,7 +4,7 @@ use std::io;
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
-use rustls::{AlertDescription, CertRevocationListError, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertRevocationListError, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 /// How much of a stranger's certificate is repeated.
 const NAMES_SHOWN: usize = 3;
@@ -40,6 +40,7 @@ pub fn describe_tls_error(error: &Error) -> String {
         Error::NoCertificatesPresented => "the origin presented no certificate".to_owned(),
         Error::NoApplicationProtocol => "the origin speaks no protocol that was offered".to_owned(),
         Error::PeerIncompatible(what) => incompatible(what),
+        Error::PeerMisbehaved(what) => misbehaved(what),
         Error::InvalidCertRevocationList(error) => describe_crl_error(error),
         other => escape(&other.to_string(), 300),
     }
@@ -84,7 +85,9 @@ fn certificate(error: &CertificateError) -> String {
             format!("the origin's certificate is not for {} but for {}", expected.to_str(), names(presented))
         }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "the origin's certificate is not one for servers".to_owned(),
-        E::BadSignature => "a signature on the origin's certificate is wrong".to_owned(),
+        E::BadSignature => {
+            "a signature on the origin's certificate, or one by its key, is wrong, or a key is too weak (RSA under 2048 bits)".to_owned()
+        }
         E::BadEncoding => "the origin's certificate is malformed".to_owned(),
         E::UnhandledCriticalExtension => "the origin's certificate has a critical extension that is not understood".to_owned(),
         E::UnknownRevocationStatus => "whether the origin's certificate has been revoked is not known".to_owned(),
@@ -94,8 +97,32 @@ fn certificate(error: &CertificateError) -> String {
         E::UnsupportedSignatureAlgorithmContext { .. } | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the origin's certificate is signed in a way that is not supported".to_owned()
         }
-        E::Other(error) => escape(&format!("the origin's certificate is not accepted: {error}"), 300),
+        E::Other(error) => chain_fault(&error.to_string()),
         other => escape(&format!("the origin's certificate is not accepted: {other:?}"), 300),
+    }
+}
+
+/// What webpki says of a chain, by its own names.
+fn chain_fault(name: &str) -> String {
+    match name {
+        "NameConstraintViolation" => "a CA above the origin's certificate may not vouch for the name of the origin".to_owned(),
+        "CaUsedAsEndEntity" => "the origin's certificate is that of a CA".to_owned(),
+        "EndEntityUsedAsCa" => "the origin's certificate is signed by one that is no CA's".to_owned(),
+        "PathLenConstraintViolated" => "a CA above the origin's certificate allows fewer CAs below it than there are".to_owned(),
+        "UnsupportedCriticalExtension" => certificate(&CertificateError::UnhandledCriticalExtension),
+        other => escape(&format!("the origin's certificate is not accepted: {other}"), 300),
+    }
+}
+
+fn misbehaved(what: &PeerMisbehaved) -> String {
+    match what {
+        PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported => {
+            "the origin speaks TLS 1.3, but somebody on the way holds the connection down to 1.2".to_owned()
+        }
+        PeerMisbehaved::SelectedUnofferedCipherSuite => {
+            "the origin chose a cipher suite that was not offered: none without forward secrecy and authenticated encryption is".to_owned()
+        }
+        other => format!("the origin broke the rules of TLS: {other:?}"),
     }
 }
 

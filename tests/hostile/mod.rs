@@ -12,6 +12,7 @@ mod requests;
 mod reserved;
 mod responses;
 mod rules;
+mod upstream_tls;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
