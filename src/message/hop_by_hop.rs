@@ -16,7 +16,20 @@ const KEPT: [HeaderName; 7] =
     [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRAILER, header::EXPECT];
 
 /// Fields that make some origins serve another method or path than the request line has.
-const OVERRIDES: [&str; 5] = ["x-http-method-override", "x-method-override", "x-http-method", "x-original-url", "x-rewrite-url"];
+const OVERRIDES: [&str; 9] = [
+    "x-http-method-override",
+    "x-method-override",
+    "x-http-method",
+    "x-original-method",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-path",
+    "x-rewrite-url",
+    "x-rewrite-uri",
+];
+
+/// So often an origin may decode a name.
+const MOST_DECODINGS: usize = 3;
 
 /// What the fields of one connection said before they were taken off.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -129,13 +142,13 @@ pub fn drop_overrides(fields: &mut HeaderMap) {
     remove(fields, |name| OVERRIDES.iter().any(|listed| same(name.as_str(), listed)));
 }
 
-/// Takes query parameters off a request target whose name (percent-decoded, case aside, `_` as `-`) is in `names`, with
-/// one separator each; all other bytes stay. `None` where there is none. `;` separates as well as `&`, as some origins have it.
+/// Takes query parameters off a request target whose name, as origins read names, is in `names`, with one separator each; all other
+/// bytes stay. `None` where there is none. `;` separates as well as `&`, as some origins have it.
 #[must_use]
 pub fn strip_auth_query(target: &str, names: &[impl AsRef<str>]) -> Option<String> {
     let (path, query) = target.split_once('?')?;
     let listed = |parameter: &str| {
-        let name = percent_decoded(parameter.split('=').next().unwrap_or_default());
+        let name = parameter_name(parameter.split('=').next().unwrap_or_default());
         names.iter().any(|listed| same(&name, listed.as_ref()))
     };
     let mut kept = String::with_capacity(query.len());
@@ -158,9 +171,25 @@ pub fn strip_auth_query(target: &str, names: &[impl AsRef<str>]) -> Option<Strin
     dropped.then(|| format!("{path}{mark}{kept}"))
 }
 
-fn percent_decoded(text: &str) -> Vec<u8> {
+/// A query parameter's name as the most lenient origin reads it: decoded (RFC 3986 2.1), also twice; white space round it does not count,
+/// nor what follows a NUL or the bracket of an array, and a dot or a space within is a `_` (PHP).
+fn parameter_name(text: &str) -> Vec<u8> {
+    let mut name = text.replace('+', " ").into_bytes();
+    for _ in 0..MOST_DECODINGS {
+        if !name.contains(&b'%') {
+            break;
+        }
+        name = percent_decoded(&name);
+    }
+    let name = name.trim_ascii();
+    // A bracket at the beginning belongs to the name.
+    let end = name.iter().skip(1).position(|&b| matches!(b, b'[' | 0)).map_or(name.len(), |at| at + 1);
+    name[..end].trim_ascii_end().iter().map(|&b| if matches!(b, b'.' | b' ') { b'_' } else { b }).collect()
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
         let digit = |at: usize| after.get(at).and_then(|&b| char::from(b).to_digit(16));
         match (byte, digit(0), digit(1)) {
@@ -326,6 +355,9 @@ mod tests {
             ("/p?a=1;key=2", Some("/p?a=1")),
             ("/p?key=2;a=1?key=3", Some("/p?a=1?key=3")),
             ("/p?&key=1", Some("/p")),
+            ("/p?key[]=1&key%5B0%5D=2&key%00x=3&+key+=4&%256bey=5&a", Some("/p?a")),
+            ("/p?api.key=1&api%20key=2&api+key=3&b", Some("/p?b")),
+            ("/p?[key]=1&monkey=2&key-x=3&a[key]=4", None),
             ("/p?a&key=1&key=2", Some("/p?a")),
             ("https://h/p?key=1#f", Some("https://h/p")),
             ("/p%zz?ke%79=%zz&%zz", Some("/p%zz?%zz")),

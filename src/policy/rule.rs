@@ -2,6 +2,7 @@
 //!
 //! A path is judged in exactly the bytes that are sent. Where an origin might read those bytes as
 //! another path (an escaped letter, a dot segment, a doubled slash), the request is refused instead of guessed at.
+//! `--deny-path` is asked a second time, about what such a path comes to where escapes, case and width do not count.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use http::Method;
@@ -109,6 +110,8 @@ struct PathMatcher {
     restricts: bool,
     allow: GlobSet,
     deny: GlobSet,
+    /// The same globs in their plainest form, for paths in theirs.
+    deny_plain: GlobSet,
 }
 
 /// Why a path glob is not accepted.
@@ -127,7 +130,8 @@ pub struct GlobError {
 /// [`GlobError`] where it does not begin with `/` or is no glob.
 pub fn check_glob(glob: &str) -> Result<(), GlobError> {
     let mut set = GlobSetBuilder::new();
-    add_glob(&mut set, glob, false)
+    add_glob(&mut set, glob, false)?;
+    add_glob(&mut set, &plain_glob(glob), true).map_err(|e| GlobError { glob: glob.to_owned(), ..e })
 }
 
 impl PathMatcher {
@@ -137,7 +141,14 @@ impl PathMatcher {
             globs.iter().try_for_each(|g| add_glob(&mut set, g, fold))?;
             set.build().map_err(|e| GlobError { glob: globs.join(" "), why: e.to_string() })
         };
-        Ok(Self { any: !rules.is_empty(), restricts: !rules.allow.is_empty(), allow: build(&rules.allow, false)?, deny: build(&rules.deny, true)? })
+        let plain: Vec<String> = rules.deny.iter().map(|glob| plain_glob(glob)).collect();
+        Ok(Self {
+            any: !rules.is_empty(),
+            restricts: !rules.allow.is_empty(),
+            allow: build(&rules.allow, false)?,
+            deny: build(&rules.deny, true)?,
+            deny_plain: build(&plain, true)?,
+        })
     }
 
     fn judge(&self, path: &str) -> Result<(), &'static str> {
@@ -148,7 +159,8 @@ impl PathMatcher {
             return Err(why);
         }
         let without_slash = path.strip_suffix('/').filter(|p| !p.is_empty());
-        if self.deny.is_match(path) || without_slash.is_some_and(|p| self.deny.is_match(p)) {
+        let closed = self.deny.is_match(path) || without_slash.is_some_and(|p| self.deny.is_match(p));
+        if closed || (!self.deny.is_empty() && self.deny_plain.is_match(plain_path(path))) {
             return Err("the path matches a --deny-path rule");
         }
         if self.restricts && !self.allow.is_match(path) {
@@ -189,7 +201,7 @@ fn ambiguous(path: &str) -> Option<&'static str> {
     if path.contains("//") {
         return Some("the path has an empty segment");
     }
-    if path.split('/').any(|s| s == "." || s == "..") {
+    if path.split('/').any(|s| !s.is_empty() && s.bytes().all(|b| b == b'.')) {
         return Some("the path has a dot segment");
     }
     let mut rest = path.as_bytes();
@@ -200,10 +212,14 @@ fn ambiguous(path: &str) -> Option<&'static str> {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             return Some("the path escapes a character that needs no escape");
         }
-        if matches!(byte, b'/' | b'\\' | b'%' | b';') || byte.is_ascii_control() {
+        if matches!(byte, b'/' | b'\\' | b'%' | b';' | b'?' | b'#') || byte.is_ascii_control() {
             return Some("the path escapes a separator, a percent sign or a control character");
         }
         rest = &rest[at + 3..];
+    }
+    // An overlong form of `/` is one (RFC 3629 10).
+    if std::str::from_utf8(&unescaped(path)).is_err() {
+        return Some("the path escapes bytes that are not UTF-8");
     }
     None
 }
@@ -211,6 +227,56 @@ fn ambiguous(path: &str) -> Option<&'static str> {
 fn unhex(pair: &[u8]) -> Option<u8> {
     let digit = |b: u8| char::from(b).to_digit(16);
     u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
+}
+
+/// A path's bytes with each escape taken for what it means; a malformed one stays.
+fn unescaped(path: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let meant = if byte == b'%' { after.get(..2).and_then(unhex) } else { None };
+        out.push(meant.unwrap_or(byte));
+        rest = if meant.is_some() { &after[2..] } else { after };
+    }
+    out
+}
+
+/// The path that an origin serves which unescapes, does not look at case and width, and passes over what Windows passes over: dots and
+/// spaces that end a segment.
+fn plain_path(path: &str) -> String {
+    let text = String::from_utf8_lossy(&unescaped(path)).chars().flat_map(plain).collect::<String>();
+    let segments: Vec<&str> = text.split('/').map(|segment| segment.trim_end_matches(['.', ' '])).collect();
+    let joined = segments.join("/");
+    joined.strip_suffix('/').filter(|p| !p.is_empty()).map_or(joined.clone(), str::to_owned)
+}
+
+/// A glob of `--deny-path` for such paths. What its escapes mean stands for itself.
+fn plain_glob(glob: &str) -> String {
+    let mut text = Vec::with_capacity(glob.len());
+    let mut rest = glob.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let meant = if byte == b'%' { after.get(..2).and_then(unhex) } else { None };
+        match meant {
+            Some(special @ (b'*' | b'?' | b'[' | b']' | b'{' | b'}')) => text.extend([b'[', special, b']']),
+            Some(meant) => text.push(meant),
+            None => text.push(byte),
+        }
+        rest = if meant.is_some() { &after[2..] } else { after };
+    }
+    let text = String::from_utf8_lossy(&text).chars().flat_map(plain).collect::<String>();
+    text.strip_suffix('/').filter(|p| !p.is_empty()).map_or(text.clone(), str::to_owned)
+}
+
+/// A character without case and width: full-width ones are meant as ASCII by programs that look at neither (Unicode NFKC).
+fn plain(c: char) -> impl Iterator<Item = char> {
+    let narrow = match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        '\u{3000}' => ' ',
+        // In upper case it is S, which has another letter as its lower case.
+        '\u{17f}' => 's',
+        c => c,
+    };
+    narrow.to_lowercase()
 }
 
 #[cfg(test)]
@@ -250,10 +316,46 @@ mod tests {
             "/api/v1\\keys",
             "/api/v1/%zz",
             "/api/v1/%0a",
+            "/api/v1/%c0%af",
+            "/api/v1/a%3fb",
+            "/api/v1/a%23b",
+            "/api/v1/.../x",
+            "/api/v1/keys.",
+            "/api/v1/keys%20/x",
+            "/api/v1/ke\u{ff59}s",
+            "/api/v1/%EF%BD%8Beys",
+            "/api/v1/%E2%84%AAeys",
+            "/api/v1/key\u{17f}",
             "*",
             "//api/v1/x",
         ] {
             assert!(!judge(allow, deny, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_closed_path_is_closed_however_its_letters_are_escaped() {
+        let deny = &["/caf\u{e9}/**", "/na%C3%AFve", "/a b/**", "/users/@me/**", "/models/*:delete", "/x%2Ay/", "/%5b1]"][..];
+        for path in [
+            "/caf%C3%A9",
+            "/caf%c3%a9/x",
+            "/caf\u{e9}/x",
+            "/CAF%C3%89",
+            "/na\u{ef}ve",
+            "/NA%C3%8FVE/",
+            "/a%20b/c",
+            "/users/%40me",
+            "/USERS/@ME/x",
+            "/models/m%3Adelete",
+            "/models/m:DELETE",
+            "/x*y",
+            "/x%2ay/",
+            "/[1]",
+        ] {
+            assert!(!judge(&[], deny, path), "{path}");
+        }
+        for path in ["/cafe", "/na%C3%AFv", "/a%20bc", "/users/@you", "/models/m", "/xzy", "/stra%C3%9Fe", "/a.b/c..d", "/%E6%97%A5%E6%9C%AC"] {
+            assert!(judge(&[], deny, path), "{path}");
         }
     }
 

@@ -32,6 +32,10 @@ use crate::vault::local::{StoreError, Stored};
 /// `api-*.example.com` is one label that begins so. Without a port it is 443 only; `host:8443`
 /// is that port, `host:*` any. Path globs: `*` stays within a segment, `/a/**` covers /a too.
 ///
+/// Rules speak of the method and the path on the wire. An origin that takes another method from
+/// the query or the body (`_method=DELETE`), or serves one path under two names (`/keys.json`),
+/// needs a rule that says so; fields such as X-HTTP-Method-Override are dropped.
+///
 /// Examples:
 ///
 ///   keyhatch credential add openrouter < key.txt
