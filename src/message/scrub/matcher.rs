@@ -152,7 +152,7 @@ impl Matcher {
 }
 
 impl<'a> Tables<'a> {
-    fn scan(self, data: &[u8], mut at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
+    fn scan(&self, data: &[u8], mut at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
         if self.stride == 0 {
             for start in at..data.len() {
                 self.try_at(data, start, found);
@@ -175,7 +175,7 @@ impl<'a> Tables<'a> {
 
     /// Whether an occurrence may cover the window at `at`.
     #[inline]
-    fn suspicious(self, data: &[u8], at: usize, window: u64) -> bool {
+    fn suspicious(&self, data: &[u8], at: usize, window: u64) -> bool {
         let introducers = zero_bytes(window ^ repeat(b'%')) | zero_bytes(window ^ repeat(b'\\'));
         if introducers != 0 {
             return self.may_be_escape(data, at + introducers.trailing_zeros() as usize / 8);
@@ -185,7 +185,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Whether the first `%` or `\` of a window, at `at`, may be part of an occurrence.
-    fn may_be_escape(self, data: &[u8], at: usize) -> bool {
+    fn may_be_escape(&self, data: &[u8], at: usize) -> bool {
         let known = |byte: u8| self.any[usize::from(byte)] != 0;
         // As itself, or as the second half of `\\`.
         if known(data[at]) {
@@ -200,7 +200,7 @@ impl<'a> Tables<'a> {
 
     /// Whether the window at `at`, which begins no escape and whose gram has this hash, may be part of an occurrence.
     #[cold]
-    fn may_be_gram(self, data: &[u8], at: usize, hash: u16) -> bool {
+    fn may_be_gram(&self, data: &[u8], at: usize, hash: u16) -> bool {
         let literal = !data[at.saturating_sub(TAIL)..at].iter().any(|&b| escape::introduces(b));
         let begin = self.grams.partition_point(|gram| Gram::read(gram).hash < hash);
         self.grams[begin..].iter().map(Gram::read).take_while(|gram| gram.hash == hash).any(|gram| {
@@ -213,17 +213,17 @@ impl<'a> Tables<'a> {
     }
 
     /// The units of a form; never none.
-    fn form(self, index: usize) -> &'a [Unit] {
+    fn form(&self, index: usize) -> &'a [Unit] {
         &self.units[self.forms[index].clone()]
     }
 
     /// Which forms begin with a byte.
-    fn beginning(self, byte: u8) -> u16 {
+    fn beginning(&self, byte: u8) -> u16 {
         u16::from_ne_bytes(self.first[usize::from(byte)])
     }
 
     /// Tries the forms that may begin at `start`; says whether the end of the data cut one off.
-    fn try_at(self, data: &[u8], start: usize, found: &mut impl FnMut(usize, usize)) -> bool {
+    fn try_at(&self, data: &[u8], start: usize, found: &mut impl FnMut(usize, usize)) -> bool {
         let mut forms = self.beginning(data[start]);
         if escape::introduces(data[start]) {
             forms |= match escape::read(data, start) {
