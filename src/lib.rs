@@ -5,7 +5,7 @@
 //! [`policy::Permit`]; [`vault`] gives the material for a permit and for nothing else; [`upstream`] connects to the
 //! checked address; [`proxy`] passes the bytes and hands [`audit`] events to [`telemetry`].
 //!
-//! **The ring rule.** Imports go down only: values (ring 0: [`host`], [`agent`], [`credential`], [`message`]),
+//! **The ring rule.** Imports go down only: values (ring 0: [`host`], [`agent`], [`credential`], [`message`], [`locked`]),
 //! decisions and cryptography (ring 1: [`policy`], [`envelope`], [`session`], [`audit`]), edges (ring 2: [`config`], [`home`], [`tls`],
 //! [`upstream`], [`store`], [`vault`], [`telemetry`]), servers (ring 3: [`proxy`], [`admin`]), and the command line on
 //! top (ring 4: [`cli`], [`demo`]). `tests/architecture.rs` holds the rule.
@@ -22,6 +22,7 @@ pub mod envelope;
 pub mod environment;
 pub mod home;
 pub mod host;
+pub mod locked;
 pub mod message;
 pub mod policy;
 pub mod process;

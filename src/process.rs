@@ -1,17 +1,29 @@
 //! What a process that holds secrets asks of its system.
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
-/// Makes no core dumps, lets no other process of the same user read this one's memory, and takes as many descriptors
-/// as it may. What the system refuses is logged and no reason to stop.
+/// Makes no core dumps, lets no other process of the same user read this one's memory, keeps all of it from the swap where it
+/// may without limit, and takes as many descriptors as it may. What the system refuses is logged and no reason to stop.
 pub fn harden() {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::debug!("core dumps cannot be switched off: {error}");
     }
     hide_memory();
+    lock_memory();
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::debug!("the limit of open descriptors stays {:?}: {error}", limit.current);
+    }
+}
+
+/// Locks all memory, that of today and of tomorrow, once it is used. What is set aside for secrets is locked in any case; this is
+/// for the buffers of the libraries. Only without a limit: with one, memory that is asked for later would be refused.
+fn lock_memory() {
+    if getrlimit(Resource::Memlock).current.is_none()
+        && let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+    {
+        tracing::debug!("memory is not locked as a whole: {error}");
     }
 }
 

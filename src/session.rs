@@ -14,6 +14,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::agent::AgentName;
+use crate::locked::Locked;
 
 /// The prefix of a session token.
 pub const TOKEN_PREFIX: &str = "khs_";
@@ -33,17 +34,17 @@ const NAME_MAX: usize = 64;
 const TOKEN_MAX: usize = TOKEN_PREFIX.len() + (FIXED_LEN + NAME_MAX + MAC_LEN).div_ceil(3) * 4;
 
 /// The key under which session tokens are signed. It has no `Debug` or `Clone`, and is wiped on drop.
-pub struct SessionKey(Zeroizing<[u8; 32]>);
+pub struct SessionKey(Locked);
 
 impl SessionKey {
     /// Takes 32 secret bytes, which serve no other purpose.
     #[must_use]
     pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self(Locked::copy_of(bytes.as_slice()))
     }
 
     fn mac(&self, claims: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(LABEL);
         mac.update(claims);
         mac

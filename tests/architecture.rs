@@ -8,7 +8,7 @@ use crate::support::package_dir;
 /// The rings of `src/lib.rs`, from the values up. A module imports from lower rings, and from its own ring only as
 /// [`ALSO`] says.
 const RINGS: [&[&str]; 5] = [
-    &["host", "agent", "credential", "message"],
+    &["host", "agent", "credential", "message", "locked"],
     &["policy", "envelope", "session", "audit"],
     &["config", "clock", "random", "environment", "home", "tls", "upstream", "store", "vault", "telemetry", "process"],
     &["proxy", "admin", "server"],

@@ -35,6 +35,8 @@ use context::Context;
 use error::Outcome;
 use output::Output;
 
+use crate::process;
+
 /// Keep keys out of the hands of the programs that need them
 ///
 /// Keyhatch is a credential vault with a forward proxy in front of it. An operator puts a key
@@ -105,6 +107,8 @@ const DEFAULT_AGENT: &str = "default";
 
 /// Reads the command line, carries the command out, and says what the process exits with.
 pub fn main() -> ExitCode {
+    // Any command may come to hold a secret: one that is typed, one of the store's.
+    process::hide_memory();
     let args: Vec<_> = std::env::args_os().collect();
     // The demo's own child is no command for people: no help, no completion, no manual page.
     if let [_, word, authority] = args.as_slice()

@@ -6,13 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use zeroize::Zeroizing;
 
 use super::{Presentation, Secret};
+use crate::locked::Locked;
 use crate::message::scrub::ScrubTable;
 
 /// The header field that carries a secret, ready to be put on requests, and what the scrubber looks for.
-/// Its memory is wiped when the last user drops it; clones of the value share that memory.
+/// Its memory is locked, and wiped when the last user drops it; clones of the value share that memory.
 pub struct Material {
     name: HeaderName,
     value: HeaderValue,
@@ -30,15 +30,6 @@ pub enum InjectionError {
     Field,
 }
 
-/// Owns the bytes of a header value, and wipes them.
-struct Wiped(Zeroizing<Vec<u8>>);
-
-impl AsRef<[u8]> for Wiped {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 impl Material {
     /// Lays the secret out as `presentation` says (RFC 6750, RFC 7617).
     ///
@@ -46,25 +37,13 @@ impl Material {
     /// [`InjectionError`] where the secret does not fit the type.
     pub fn new(presentation: &Presentation, secret: Secret) -> Result<Self, InjectionError> {
         let plain = secret.expose();
-        let mut value = Zeroizing::new(Vec::with_capacity(plain.len() * 4 / 3 + 64));
-        match presentation {
-            Presentation::Bearer => {
-                value.extend_from_slice(b"Bearer ");
-                value.extend_from_slice(plain);
-            }
-            Presentation::Basic => {
-                if !plain.contains(&b':') {
-                    return Err(InjectionError::NoColon);
-                }
-                value.extend_from_slice(b"Basic ");
-                value.extend_from_slice(Zeroizing::new(STANDARD.encode(plain)).as_bytes());
-            }
-            Presentation::Header { prefix, .. } => {
-                value.extend_from_slice(prefix.as_bytes());
-                value.extend_from_slice(plain);
-            }
-        }
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(value))).map_err(|_| InjectionError::Field)?;
+        let value = match presentation {
+            Presentation::Bearer => Locked::concat(&[b"Bearer ", plain]),
+            Presentation::Basic if plain.contains(&b':') => basic(plain),
+            Presentation::Basic => return Err(InjectionError::NoColon),
+            Presentation::Header { prefix, .. } => Locked::concat(&[prefix.as_bytes(), plain]),
+        };
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| InjectionError::Field)?;
         value.set_sensitive(true);
         let scrub = Arc::new(ScrubTable::new(&secret, presentation));
         Ok(Self { name: presentation.field().clone(), value, scrub })
@@ -87,6 +66,16 @@ impl Material {
     pub fn scrub_table(&self) -> &Arc<ScrubTable> {
         &self.scrub
     }
+}
+
+/// The pair in base64, written where it stays.
+fn basic(pair: &[u8]) -> Locked {
+    const SCHEME: &[u8] = b"Basic ";
+    let mut value = Locked::zeroed(SCHEME.len() + pair.len().div_ceil(3) * 4);
+    let (scheme, encoded) = value.split_at_mut(SCHEME.len());
+    scheme.copy_from_slice(SCHEME);
+    STANDARD.encode_slice(pair, encoded).expect("four characters for three bytes or fewer");
+    value
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use zeroize::Zeroizing;
 
+use crate::locked::Locked;
+
 /// The longest secret, in bytes.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 /// A shorter secret needs `--allow-weak`, and is not scrubbed from bodies.
 pub const WEAK_BELOW: usize = 16;
 
-/// A secret's plaintext. It has no `Debug`, `Display`, `Clone` or `Serialize`, is wiped on drop,
+/// A secret's plaintext, in memory of its own. It has no `Debug`, `Display`, `Clone` or `Serialize`, is wiped on drop,
 /// and is read only by [`Secret::expose`], whose callers can therefore be counted.
-pub struct Secret(Zeroizing<Box<[u8]>>);
+pub struct Secret(Locked);
 
 /// Why a string is not taken as a secret. Says nothing of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,13 +49,13 @@ impl Secret {
         if trimmed.len() < WEAK_BELOW && !allow_weak {
             return Err(SecretError::Weak);
         }
-        Ok(Self(Zeroizing::new(trimmed.into())))
+        Ok(Self(Locked::copy_of(trimmed)))
     }
 
     /// A secret that was sealed before, as the envelope opened it.
     #[must_use]
     pub fn from_opened(plain: &[u8]) -> Self {
-        Self(Zeroizing::new(plain.into()))
+        Self(Locked::copy_of(plain))
     }
 
     /// The same secret as an operator would have given it, by the rules of [`Secret::accept`] for weak ones.

@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::credential::Secret;
+use crate::locked::Locked;
 
-/// 256 secret bits. No `Debug`, no `Clone`; wiped on drop.
-pub struct Key(Zeroizing<[u8; 32]>);
+/// 256 secret bits, in memory of their own. No `Debug`, no `Clone`; wiped on drop.
+pub struct Key(Locked);
 
 /// What a subkey is for: each has a label of its own, so none can stand in for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +44,21 @@ impl Key {
     /// A key of its bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        Self(Locked::copy_of(bytes.as_slice()))
     }
 
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        self.0.first_chunk().expect("a key has 32 bytes")
     }
 
     /// The subkey for a purpose (HKDF-SHA256, RFC 5869; the key is random, so no salt is needed).
     #[must_use]
     pub fn subkey(&self, purpose: Purpose) -> Self {
-        let mut out = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, self.bytes()).expand(purpose.label(), out.as_mut_slice()).expect("HKDF gives 32 bytes");
+        let mut out = Locked::zeroed(32);
+        Hkdf::<Sha256>::new(None, self.bytes()).expand(purpose.label(), &mut out).expect("HKDF gives 32 bytes");
         Self(out)
     }
 

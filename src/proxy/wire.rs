@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use zeroize::Zeroize as _;
 
 use crate::message::h1::write_chunk_head;
 use crate::upstream::UpstreamStream;
@@ -60,6 +61,8 @@ pub(super) struct Output {
     pub(super) data: Vec<u8>,
     written: usize,
     unflushed: bool,
+    /// So many bytes at the front hold a secret: they are wiped when they have gone.
+    secret: usize,
 }
 
 impl Input {
@@ -122,6 +125,39 @@ impl Output {
             self.written = 0;
         }
     }
+
+    /// What stands here so far holds a secret.
+    pub(super) fn is_secret(&mut self) {
+        self.secret = self.data.len();
+    }
+
+    /// Makes room for so many bytes. A buffer that is outgrown with a secret in it is wiped.
+    pub(super) fn reserve(&mut self, more: usize) {
+        if self.secret > 0 && self.data.capacity() - self.data.len() < more {
+            let mut larger = Vec::with_capacity((self.data.len() + more).max(2 * self.data.capacity()));
+            larger.extend_from_slice(&self.data);
+            self.data[..self.secret].zeroize();
+            self.data = larger;
+        }
+    }
+
+    /// All has gone.
+    fn clear(&mut self) {
+        self.wipe();
+        self.data.clear();
+        self.written = 0;
+    }
+
+    fn wipe(&mut self) {
+        self.data[..self.secret].zeroize();
+        self.secret = 0;
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.wipe();
+    }
 }
 
 /// Reads once from one side and sends it to the other, by way of memory that neither holds: only what the other does
@@ -148,6 +184,9 @@ pub(super) fn poll_transfer<A: Wire + ?Sized, B: Wire + ?Sized>(
         Poll::Ready(Ok(read.len()))
     })
 }
+
+/// So much a chunk is longer than its content, at most.
+pub(super) const CHUNK: usize = "ffffffffffffffff\r\n\r\n".len();
 
 /// Content, as a chunk or plain. Nothing is nothing: an empty chunk would end the body.
 pub(super) fn push_chunk(out: &mut Vec<u8>, content: &[u8], chunked: bool) {
@@ -197,7 +236,8 @@ impl<S: Wire + ?Sized> Half<S> {
         while out.written < out.data.len() {
             let Poll::Ready(n) = Pin::new(&mut *self.io).poll_write(cx, &out.data[out.written..])? else {
                 // Whoever takes less than comes must not have it all kept.
-                if out.written >= HIGH_WATER {
+                if out.written >= HIGH_WATER && out.written >= out.secret {
+                    out.wipe();
                     out.data.drain(..out.written);
                     out.written = 0;
                 }
@@ -209,8 +249,7 @@ impl<S: Wire + ?Sized> Half<S> {
             out.written += n;
             out.unflushed = true;
         }
-        out.data.clear();
-        out.written = 0;
+        out.clear();
         if out.unflushed {
             ready!(Pin::new(&mut *self.io).poll_flush(cx))?;
             out.unflushed = false;

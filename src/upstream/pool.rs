@@ -15,6 +15,8 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 pub struct PoolKey {
     /// The agent.
     pub agent: Arc<str>,
+    /// Its generation: a later agent of the same name has another, and is not served on the connections of this one.
+    pub generation: u64,
     /// The origin.
     pub authority: Authority,
     /// Whether over TLS.

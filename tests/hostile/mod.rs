@@ -2,11 +2,16 @@
 //! that it received nothing.
 
 mod addresses;
+mod audit_truth;
 mod case;
+mod cores;
 mod limits;
 mod lives;
+mod memory;
 mod names;
 mod pauses;
+mod quiet;
+mod reach;
 mod rebinding;
 mod requests;
 mod reserved;

@@ -3,6 +3,7 @@
 pub mod bao;
 pub mod clients;
 pub mod home;
+pub mod memory;
 pub mod origin;
 pub mod over_h2;
 pub mod postgres;

@@ -116,6 +116,11 @@ impl Serve {
         within(limit, "serve ends", || self.child.try_wait().unwrap())
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// SIGTERM, and its end.
     #[track_caller]
     pub fn stop(&mut self) {

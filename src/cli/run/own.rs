@@ -18,7 +18,6 @@ use crate::cli::session::utf8;
 use crate::config::ListenAddr;
 use crate::environment;
 use crate::home::Home;
-use crate::process;
 use crate::server::{self, Running};
 use crate::session::SessionKind;
 
@@ -27,7 +26,6 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Unlocks the store, runs the proxy on a free port, and the command beside it.
 pub(super) fn run(ctx: &Context, args: &RunArgs, agent: AgentName) -> Result<Ended, CommandError> {
-    process::hide_memory();
     let mut base = ctx.base_with(Patience::Run)?;
     // What Vault alone holds is not known here.
     let inherited = agent_env::inherited(environment::all(), |values| match &base.store {

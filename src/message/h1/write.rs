@@ -6,10 +6,14 @@ use super::head::Framing;
 
 /// Room made for a head at once: most fit, and a buffer that grows by doubling is copied over and over.
 const HEAD: usize = 1024;
+/// The longest framing field with its line end, and the blank line.
+const FRAMING: usize = "content-length: 18446744073709551615\r\n\r\n".len();
 
-/// Writes a request's head: the framing field is made here, the others are taken as they are.
+/// Writes a request's head: the framing field is made here, the others are taken as they are. Room for all of it is made first,
+/// so that no buffer is outgrown and left behind with a credential in it.
 pub fn write_request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap, framing: Framing) {
-    out.reserve(HEAD);
+    let line = method.as_str().len() + " ".len() + target.len() + " HTTP/1.1\r\n".len();
+    out.reserve(HEAD.max(line + fields_len(headers) + FRAMING));
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -30,6 +34,12 @@ pub fn write_response(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], head
     write_fields(out, headers);
     write_framing(out, framing);
     out.extend_from_slice(b"\r\n");
+}
+
+/// How many bytes fields take, with their line ends.
+#[must_use]
+pub fn fields_len(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + ": ".len() + value.len() + "\r\n".len()).sum()
 }
 
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
@@ -85,6 +95,18 @@ fn write_number(out: &mut Vec<u8>, mut n: u64, base: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_requests_head_outgrows_no_buffer() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..50 {
+            headers.append("x-long", "v".repeat(100).parse().expect("value"));
+        }
+        let mut out = Vec::with_capacity(1);
+        write_request(&mut out, &Method::POST, &"/a".repeat(2000), &headers, Framing::Length(u64::MAX));
+        // A buffer that had grown by doubling would have more room than was asked for.
+        assert_eq!(out.len(), out.capacity());
+    }
 
     #[test]
     fn a_request_and_a_response() {

@@ -3,8 +3,6 @@
 //! Escapes are no forms of their own: the matcher reads them wherever they stand, so each form here also counts
 //! percent-escaped, JSON-escaped, or half and half.
 
-use zeroize::{Zeroize, Zeroizing};
-
 const RAW: u8 = 0;
 const BASE64: u8 = 1;
 const HEX: u8 = 2;
@@ -44,70 +42,73 @@ pub(super) fn encodes(byte: u8) -> bool {
     VALUES[usize::from(BASE64)][usize::from(byte)] != FOREIGN
 }
 
-/// One place of a form: the set of bytes that may stand there.
-#[derive(Clone, Copy, Zeroize)]
-pub(super) struct Unit {
-    kind: u8,
-    value: u8,
-    mask: u8,
+/// One place of a form: the set of bytes that may stand there, as a kind, a value and a mask. Bytes, so that they can stand
+/// in memory that is set aside for secrets.
+pub(super) type Unit = [u8; 3];
+
+/// Whether `byte` may stand there.
+pub(super) fn matches([kind, value, mask]: Unit, byte: u8) -> bool {
+    VALUES[usize::from(kind)][usize::from(byte)] & mask == value
 }
 
-impl Unit {
-    /// Whether `byte` may stand here.
-    pub(super) fn matches(self, byte: u8) -> bool {
-        VALUES[usize::from(self.kind)][usize::from(byte)] & self.mask == self.value
-    }
+/// One of the forms of a part.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    Raw,
+    /// Where so many bytes (0, 1 or 2, modulo 3) come before it.
+    Base64(usize),
+    Hex,
 }
-
-/// One form of one secret, wiped on drop.
-pub(super) struct Form(Zeroizing<Vec<Unit>>);
 
 impl Form {
-    /// The units in order; never empty.
-    pub(super) fn units(&self) -> &[Unit] {
-        &self.0
-    }
-
-    fn raw(part: &[u8]) -> Self {
-        Self::collect(part.len(), part.iter().map(|&value| Unit { kind: RAW, value, mask: 0xff }))
-    }
-
-    fn hex(part: &[u8]) -> Self {
-        let digits = part.iter().flat_map(|b| [b >> 4, b & 0x0f]);
-        Self::collect(part.len() * 2, digits.map(|value| Unit { kind: HEX, value, mask: 0xff }))
-    }
-
-    /// The part in base64 where `before` bytes (0, 1 or 2, modulo 3) come before it. A character that it shares with
-    /// a neighbour is a unit too, of which only the part's own bits are fixed.
-    fn base64(part: &[u8], before: usize) -> Self {
-        let own = before * 8..(before + part.len()) * 8;
-        let characters = own.start / 6..own.end.div_ceil(6);
-        let unit = |character: usize| {
-            let (mut value, mut mask) = (0, FOREIGN);
-            for bit in character * 6..character * 6 + 6 {
-                value <<= 1;
-                mask = (mask & FOREIGN) | (mask << 1 & 0x3f);
-                if own.contains(&bit) {
-                    value |= part[bit / 8 - before] >> (7 - bit % 8) & 1;
-                    mask |= 1;
-                }
-            }
-            Unit { kind: BASE64, value, mask }
-        };
-        Self::collect(characters.len(), characters.map(unit))
-    }
-
-    /// Fills memory of the right size from the start, so that no half-filled copy is left behind.
-    fn collect(len: usize, units: impl Iterator<Item = Unit>) -> Self {
-        let mut form = Zeroizing::new(Vec::with_capacity(len));
-        form.extend(units);
-        Self(form)
-    }
-
     /// Every form of one part of a secret.
-    pub(super) fn all(part: &[u8]) -> [Self; 5] {
-        [Self::raw(part), Self::base64(part, 0), Self::base64(part, 1), Self::base64(part, 2), Self::hex(part)]
+    pub(super) const ALL: [Self; 5] = [Self::Raw, Self::Base64(0), Self::Base64(1), Self::Base64(2), Self::Hex];
+
+    /// How many units it has; never none.
+    pub(super) fn len(self, part: &[u8]) -> usize {
+        match self {
+            Self::Raw => part.len(),
+            Self::Base64(before) => characters(part, before).len(),
+            Self::Hex => part.len() * 2,
+        }
     }
+
+    /// Writes the units in order.
+    pub(super) fn write(self, part: &[u8], out: &mut [Unit]) {
+        match self {
+            Self::Raw => fill(out, part.iter().map(|&value| [RAW, value, 0xff])),
+            Self::Base64(before) => base64(part, before, out),
+            Self::Hex => fill(out, part.iter().flat_map(|b| [b >> 4, b & 0x0f]).map(|value| [HEX, value, 0xff])),
+        }
+    }
+}
+
+fn fill(out: &mut [Unit], units: impl Iterator<Item = Unit>) {
+    out.iter_mut().zip(units).for_each(|(place, unit)| *place = unit);
+}
+
+/// The characters of base64 that hold bits of the part.
+fn characters(part: &[u8], before: usize) -> std::ops::Range<usize> {
+    before * 8 / 6..((before + part.len()) * 8).div_ceil(6)
+}
+
+/// The part in base64 where `before` bytes come before it. A character that it shares with a neighbour is a unit too, of
+/// which only the part's own bits are fixed.
+fn base64(part: &[u8], before: usize, out: &mut [Unit]) {
+    let own = before * 8..(before + part.len()) * 8;
+    let unit = |character: usize| {
+        let (mut value, mut mask) = (0, FOREIGN);
+        for bit in character * 6..character * 6 + 6 {
+            value <<= 1;
+            mask = (mask & FOREIGN) | (mask << 1 & 0x3f);
+            if own.contains(&bit) {
+                value |= part[bit / 8 - before] >> (7 - bit % 8) & 1;
+                mask |= 1;
+            }
+        }
+        [BASE64, value, mask]
+    };
+    fill(out, characters(part, before).map(unit));
 }
 
 #[cfg(test)]
@@ -117,19 +118,24 @@ mod tests {
 
     use super::*;
 
+    fn units(form: Form, part: &[u8]) -> Vec<Unit> {
+        let mut units = vec![[0; 3]; form.len(part)];
+        form.write(part, &mut units);
+        units
+    }
+
     #[test]
     fn base64_at_each_alignment_in_both_alphabets() {
         let part = b"\xfb\xff?>key?with>signs\xff";
         for before in 0..6 {
             for after in 0..4 {
                 let whole = [&vec![0xa5; before][..], part, &vec![0x5a; after][..]].concat();
-                let form = Form::base64(part, before % 3);
+                let form = units(Form::Base64(before % 3), part);
                 let from = before / 3 * 4 + (before % 3) * 8 / 6;
                 for text in [STANDARD.encode(&whole), URL_SAFE.encode(&whole)] {
-                    let matched = form.units().iter().zip(text[from..].bytes()).filter(|(u, b)| u.matches(*b)).count();
-                    assert_eq!(matched, form.units().len(), "{before} {after}");
-                    let first = form.units()[0];
-                    assert!(!first.matches(b'=') && !first.matches(b'%'));
+                    let matched = form.iter().zip(text[from..].bytes()).filter(|(u, b)| matches(**u, *b)).count();
+                    assert_eq!(matched, form.len(), "{before} {after}");
+                    assert!(!matches(form[0], b'=') && !matches(form[0], b'%'));
                 }
             }
         }
@@ -137,10 +143,10 @@ mod tests {
 
     #[test]
     fn hex_in_either_case() {
-        let form = Form::hex(b"\xab\x0f");
+        let form = units(Form::Hex, b"\xab\x0f");
         for text in ["ab0f", "AB0F", "aB0F"] {
-            assert!(form.units().iter().zip(text.bytes()).all(|(u, b)| u.matches(b)));
+            assert!(form.iter().zip(text.bytes()).all(|(u, b)| matches(*u, b)));
         }
-        assert!(!form.units()[0].matches(b'b'));
+        assert!(!matches(form[0], b'b'));
     }
 }

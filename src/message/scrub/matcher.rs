@@ -7,14 +7,15 @@
 //! neither is passed over. Any other is looked at more closely and, if need be, a match is tried from every place from
 //! which an occurrence could have this window as its first.
 //!
-//! The tables hold pieces of the secret, so they are wiped on drop, which no general multi-string matcher does.
+//! The tables hold pieces of the secret. All of them stand in one piece of locked memory, as plain bytes, and are wiped on
+//! drop, which no general multi-string matcher does.
 
 use std::collections::BTreeSet;
-
-use zeroize::{Zeroize, Zeroizing};
+use std::ops::Range;
 
 use super::escape::{self, Escape};
-use super::form::{self, Form};
+use super::form::{self, Form, Unit};
+use crate::locked::Locked;
 
 /// The length of a window: the longest tail of an escape and a gram.
 const WINDOW: usize = TAIL + GRAM;
@@ -27,29 +28,62 @@ const WIDEST: usize = 64;
 /// The longest escape of one byte, `\u0041`.
 const LONGEST_ESCAPE: usize = 6;
 
-/// Three neighbouring units of a form.
-#[derive(Clone, Copy, Zeroize)]
+/// One bit for each hash of a gram.
+const SEEN: usize = (1 << 16) / 8;
+/// The tables that are as long for any secret: `seen`, `first` and `any`.
+const FIXED: usize = SEEN + 2 * 256 + 256;
+
+/// Three neighbouring units of a form: the hash, the form and the unit, each in two bytes.
+type StoredGram = [u8; 6];
+
+#[derive(Clone, Copy)]
 struct Gram {
     hash: u16,
     form: u16,
     unit: u16,
 }
 
+impl Gram {
+    fn read(stored: &StoredGram) -> Self {
+        let [h1, h2, f1, f2, u1, u2] = *stored;
+        Self { hash: u16::from_ne_bytes([h1, h2]), form: u16::from_ne_bytes([f1, f2]), unit: u16::from_ne_bytes([u1, u2]) }
+    }
+
+    fn stored(self) -> StoredGram {
+        let ([h1, h2], [f1, f2], [u1, u2]) = (self.hash.to_ne_bytes(), self.form.to_ne_bytes(), self.unit.to_ne_bytes());
+        [h1, h2, f1, f2, u1, u2]
+    }
+}
+
 /// The forms of a secret's parts, and the tables of the filter.
 pub(super) struct Matcher {
-    forms: Vec<Form>,
+    /// What [`Tables`] shows.
+    memory: Locked,
+    /// The units of each form.
+    forms: Vec<Range<usize>>,
+    /// How many units all forms have.
+    units: usize,
     /// The longest occurrence in bytes.
     longest: usize,
     /// How far apart windows begin; 0 where a form is too short for the filter.
     stride: usize,
+}
+
+/// The tables of a matcher, as they stand in its memory one after the other.
+#[derive(Clone, Copy)]
+struct Tables<'a> {
     /// One bit for each hash of a gram.
-    seen: Zeroizing<Vec<u64>>,
-    /// In order of hash.
-    grams: Zeroizing<Vec<Gram>>,
+    seen: &'a [u8; SEEN],
     /// Which forms begin with a byte, one bit each.
-    first: Zeroizing<[u16; 256]>,
-    /// Whether a byte may be a unit of any form.
-    any: Zeroizing<[bool; 256]>,
+    first: &'a [[u8; 2]; 256],
+    /// Whether a byte may be a unit of any form, 0 or 1.
+    any: &'a [u8; 256],
+    /// Of all forms.
+    units: &'a [Unit],
+    /// In order of hash.
+    grams: &'a [StoredGram],
+    forms: &'a [Range<usize>],
+    stride: usize,
 }
 
 /// What trying a form at one place came to.
@@ -64,19 +98,44 @@ struct Attempt {
 impl Matcher {
     /// The matcher of all forms of `parts`, none of which is empty; there are at most three.
     pub(super) fn new(parts: &[&[u8]]) -> Self {
-        let forms: Vec<Form> = parts.iter().flat_map(|part| Form::all(part)).collect();
-        let shortest = forms.iter().map(|f| f.units().len()).min().unwrap_or_default();
-        let longest = forms.iter().map(|f| f.units().len()).max().unwrap_or_default() * LONGEST_ESCAPE;
-        let mut first = Zeroizing::new([0; 256]);
-        let mut any = Zeroizing::new([false; 256]);
-        for byte in 0..=u8::MAX {
-            let at = usize::from(byte);
-            first[at] = forms.iter().rev().fold(0, |bits, form| bits << 1 | u16::from(form.units()[0].matches(byte)));
-            any[at] = form::encodes(byte) || parts.iter().any(|part| part.contains(&byte));
+        let all = || parts.iter().flat_map(|part| Form::ALL.map(|form| (form, *part)));
+        let mut forms: Vec<Range<usize>> = Vec::new();
+        for (form, part) in all() {
+            let start = forms.last().map_or(0, |before| before.end);
+            forms.push(start..start + form.len(part));
         }
+        let units = forms.last().map_or(0, |last| last.end);
+        let shortest = forms.iter().map(Range::len).min().unwrap_or_default();
+        let longest = forms.iter().map(Range::len).max().unwrap_or_default() * LONGEST_ESCAPE;
         let stride = (shortest + 1).saturating_sub(WINDOW).min(WIDEST);
-        let (seen, grams) = if stride == 0 { Default::default() } else { tables(&forms, stride) };
-        Self { forms, longest, stride, seen, grams, first, any }
+        // The units first in memory that is only theirs: they say how many grams there are.
+        let mut own = Locked::zeroed(units * size_of::<Unit>());
+        let (places, _) = own.as_chunks_mut();
+        for ((form, part), range) in all().zip(&forms) {
+            form.write(part, &mut places[range.clone()]);
+        }
+        let places: &[Unit] = places;
+        let mut grams = 0;
+        each_gram(places, &forms, stride, &mut |_| grams += 1);
+        let mut memory = Locked::zeroed(FIXED + size_of_val(places) + grams * size_of::<StoredGram>());
+        fill(&mut memory, places, &forms, stride, parts);
+        Self { memory, forms, units, longest, stride }
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        let (seen, rest) = self.memory.split_first_chunk().expect("it was made so long");
+        let (first, rest) = rest.split_at(FIXED - SEEN - 256);
+        let (any, rest) = rest.split_first_chunk().expect("it was made so long");
+        let (units, grams) = rest.split_at(self.units * size_of::<Unit>());
+        Tables {
+            seen,
+            first: first.as_chunks().0.first_chunk().expect("it was made so long"),
+            any,
+            units: units.as_chunks().0,
+            grams: grams.as_chunks().0,
+            forms: &self.forms,
+            stride: self.stride,
+        }
     }
 
     /// The length of the longest occurrence, in bytes, with every byte written as the longest escape.
@@ -87,7 +146,13 @@ impl Matcher {
     /// Looks for occurrences in `data`, of which the windows before `at` have been looked at, and reports the start
     /// and end of each (some more than once). Returns where to go on when there is more data: a window in which
     /// something has begun that the end of the data cuts off is looked at again, unless `at_end`.
-    pub(super) fn scan(&self, data: &[u8], mut at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
+    pub(super) fn scan(&self, data: &[u8], at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
+        self.tables().scan(data, at, at_end, found)
+    }
+}
+
+impl<'a> Tables<'a> {
+    fn scan(&self, data: &[u8], mut at: usize, at_end: bool, found: &mut impl FnMut(usize, usize)) -> usize {
         if self.stride == 0 {
             for start in at..data.len() {
                 self.try_at(data, start, found);
@@ -116,12 +181,12 @@ impl Matcher {
             return self.may_be_escape(data, at + introducers.trailing_zeros() as usize / 8);
         }
         let hash = hash((window >> (8 * TAIL)) as u32);
-        self.seen[usize::from(hash >> 6)] >> (hash & 63) & 1 != 0 && self.may_be_gram(data, at, hash)
+        self.seen[usize::from(hash >> 3)] >> (hash & 7) & 1 != 0 && self.may_be_gram(data, at, hash)
     }
 
     /// Whether the first `%` or `\` of a window, at `at`, may be part of an occurrence.
     fn may_be_escape(&self, data: &[u8], at: usize) -> bool {
-        let known = |byte: u8| self.any[usize::from(byte)];
+        let known = |byte: u8| self.any[usize::from(byte)] != 0;
         // As itself, or as the second half of `\\`.
         if known(data[at]) {
             return true;
@@ -137,29 +202,39 @@ impl Matcher {
     #[cold]
     fn may_be_gram(&self, data: &[u8], at: usize, hash: u16) -> bool {
         let literal = !data[at.saturating_sub(TAIL)..at].iter().any(|&b| escape::introduces(b));
-        let begin = self.grams.partition_point(|gram| gram.hash < hash);
-        self.grams[begin..].iter().take_while(|gram| gram.hash == hash).any(|gram| {
-            let units = self.forms[usize::from(gram.form)].units();
+        let begin = self.grams.partition_point(|gram| Gram::read(gram).hash < hash);
+        self.grams[begin..].iter().map(Gram::read).take_while(|gram| gram.hash == hash).any(|gram| {
+            let units = self.form(usize::from(gram.form));
             let unit = usize::from(gram.unit);
             let (from, length) = if literal { (unit.checked_sub(TAIL), WINDOW) } else { (Some(unit), GRAM) };
             let bytes = &data[at + WINDOW - length..at + WINDOW];
-            from.is_some_and(|from| units[from..].iter().zip(bytes).all(|(u, &b)| u.matches(b)))
+            from.is_some_and(|from| units[from..].iter().zip(bytes).all(|(u, &b)| form::matches(*u, b)))
         })
+    }
+
+    /// The units of a form; never none.
+    fn form(&self, index: usize) -> &'a [Unit] {
+        &self.units[self.forms[index].clone()]
+    }
+
+    /// Which forms begin with a byte.
+    fn beginning(&self, byte: u8) -> u16 {
+        u16::from_ne_bytes(self.first[usize::from(byte)])
     }
 
     /// Tries the forms that may begin at `start`; says whether the end of the data cut one off.
     fn try_at(&self, data: &[u8], start: usize, found: &mut impl FnMut(usize, usize)) -> bool {
-        let mut forms = self.first[usize::from(data[start])];
+        let mut forms = self.beginning(data[start]);
         if escape::introduces(data[start]) {
             forms |= match escape::read(data, start) {
                 Escape::None => 0,
                 Escape::Cut => u16::MAX,
-                Escape::Read(one, two) => std::iter::once(one).chain(two).fold(0, |bits, reading| bits | self.first[usize::from(reading.bytes()[0])]),
+                Escape::Read(one, two) => std::iter::once(one).chain(two).fold(0, |bits, reading| bits | self.beginning(reading.bytes()[0])),
             };
         }
         let mut cut = false;
-        for (_, form) in self.forms.iter().enumerate().filter(|(index, _)| forms >> index & 1 != 0) {
-            let attempt = attempt(form, data, start);
+        for index in (0..self.forms.len()).filter(|index| forms >> index & 1 != 0) {
+            let attempt = attempt(self.form(index), data, start);
             cut |= attempt.cut;
             if let Some(end) = attempt.end {
                 found(start, end);
@@ -171,8 +246,7 @@ impl Matcher {
 
 /// Follows one form from `start`. Where a byte can be read both as itself and as an escape, both ways are followed,
 /// in order of units, so that ways which meet again are followed once.
-fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
-    let units = form.units();
+fn attempt(units: &[Unit], data: &[u8], start: usize) -> Attempt {
     let mut result = Attempt::default();
     let mut others: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut place = Some((0, start));
@@ -190,7 +264,7 @@ fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
             result.cut = true;
             continue;
         };
-        if units[unit].matches(byte) {
+        if form::matches(units[unit], byte) {
             place = Some((unit + 1, at + 1));
         }
         if escape::introduces(byte) {
@@ -200,7 +274,7 @@ fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
                 Escape::Read(one, two) => {
                     for reading in std::iter::once(one).chain(two) {
                         let bytes = reading.bytes();
-                        let fits = units.len() - unit >= bytes.len() && units[unit..].iter().zip(bytes).all(|(u, &b)| u.matches(b));
+                        let fits = units.len() - unit >= bytes.len() && units[unit..].iter().zip(bytes).all(|(u, &b)| form::matches(*u, b));
                         if fits {
                             others.extend(place.replace((unit + bytes.len(), at + usize::from(reading.length))));
                         }
@@ -212,26 +286,38 @@ fn attempt(form: &Form, data: &[u8], start: usize) -> Attempt {
     result
 }
 
-/// The tables of the grams that the first window of an occurrence may show.
-fn tables(forms: &[Form], stride: usize) -> (Zeroizing<Vec<u64>>, Zeroizing<Vec<Gram>>) {
-    let mut count = 0;
-    each_gram(forms, stride, &mut |_| count += 1);
-    let mut grams = Zeroizing::new(Vec::with_capacity(count));
-    let mut seen = Zeroizing::new(vec![0u64; 1 << 10]);
-    each_gram(forms, stride, &mut |gram| {
-        seen[usize::from(gram.hash >> 6)] |= 1 << (gram.hash & 63);
-        grams.push(gram);
+/// Fills a matcher's memory, which is of the right size, in the order that [`Matcher::tables`] reads.
+fn fill(memory: &mut [u8], own: &[Unit], forms: &[Range<usize>], stride: usize, parts: &[&[u8]]) {
+    let (seen, rest) = memory.split_at_mut(SEEN);
+    let (first, rest) = rest.split_at_mut(FIXED - SEEN - 256);
+    let (any, rest) = rest.split_at_mut(256);
+    let (units, grams) = rest.split_at_mut(size_of_val(own));
+    for byte in 0..=u8::MAX {
+        let at = usize::from(byte);
+        let begin = forms.iter().rev().fold(0, |bits: u16, form| bits << 1 | u16::from(form::matches(own[form.start], byte)));
+        first[2 * at..2 * at + 2].copy_from_slice(&begin.to_ne_bytes());
+        any[at] = u8::from(form::encodes(byte) || parts.iter().any(|part| part.contains(&byte)));
+    }
+    units.copy_from_slice(own.as_flattened());
+    let grams: &mut [StoredGram] = grams.as_chunks_mut().0;
+    let mut places = grams.iter_mut();
+    each_gram(own, forms, stride, &mut |gram| {
+        seen[usize::from(gram.hash >> 3)] |= 1 << (gram.hash & 7);
+        // As many as were counted.
+        if let Some(place) = places.next() {
+            *place = gram.stored();
+        }
     });
-    grams.sort_unstable_by_key(|gram| gram.hash);
-    (seen, grams)
+    grams.sort_unstable_by_key(|gram| Gram::read(gram).hash);
 }
 
-/// Calls `with` for every spelling of every gram. A first window begins less than `stride` bytes into its occurrence,
-/// and an occurrence has no more units than bytes.
-fn each_gram(forms: &[Form], stride: usize, with: &mut impl FnMut(Gram)) {
-    for (form, units) in forms.iter().map(Form::units).enumerate() {
+/// Calls `with` for every spelling of every gram that the first window of an occurrence may show; for none, where there is no
+/// filter. A first window begins less than `stride` bytes into its occurrence, and an occurrence has no more units than bytes.
+fn each_gram(units: &[Unit], forms: &[Range<usize>], stride: usize, with: &mut impl FnMut(Gram)) {
+    let forms = if stride == 0 { &[] } else { forms };
+    for (form, units) in forms.iter().map(|form| &units[form.clone()]).enumerate() {
         for (unit, gram) in units.windows(GRAM).take(stride + TAIL).enumerate() {
-            let spellings = |place: usize| (0..=u8::MAX).filter(move |&b| gram[place].matches(b)).map(u32::from);
+            let spellings = |place: usize| (0..=u8::MAX).filter(move |&b| form::matches(gram[place], b)).map(u32::from);
             for one in spellings(0) {
                 for two in spellings(1) {
                     for three in spellings(2) {

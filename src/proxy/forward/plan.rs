@@ -25,7 +25,8 @@ impl Plan {
     pub(super) fn make(live: &Live, agent: &AgentView, scheme: Scheme, authority: &Authority) -> Self {
         let now = live.snapshot.agent(agent.name.as_str()).filter(|a| a.generation == agent.generation).cloned();
         let candidates = now.as_ref().map_or(Ok(None), |a| live.snapshot.request(a, scheme, authority));
-        let key = PoolKey { agent: agent.name.as_str().into(), authority: authority.clone(), tls: scheme == Scheme::Https };
+        let key =
+            PoolKey { agent: agent.name.as_str().into(), generation: agent.generation, authority: authority.clone(), tls: scheme == Scheme::Https };
         Self {
             serial: live.snapshot.serial(),
             settings: Arc::clone(&live.settings),

@@ -10,11 +10,11 @@ use http::{Method, StatusCode, Version};
 
 use super::content::{Fault, poll_content};
 use super::{Came, OriginSide, Take, handshake};
-use crate::message::h1::{BodyReader, Framing, HeadError, ResponseHead, head_end, parse_response, write_last_chunk, write_request};
+use crate::message::h1::{BodyReader, Framing, HeadError, ResponseHead, fields_len, head_end, parse_response, write_last_chunk, write_request};
 use crate::message::h2::join_cookies;
 use crate::proxy::outcome::Fail;
 use crate::proxy::outgoing::Outgoing;
-use crate::proxy::wire::{Half, push_chunk};
+use crate::proxy::wire::{CHUNK, Half, push_chunk};
 use crate::upstream::{Slot, UpstreamStream};
 
 /// The longest response head.
@@ -53,6 +53,9 @@ impl OriginH1 {
             }
         }
         write_request(&mut half.output.data, method, &outgoing.target, &outgoing.headers, framing);
+        if outgoing.headers.values().any(HeaderValue::is_sensitive) {
+            half.output.is_secret();
+        }
         Self {
             half,
             method: method.clone(),
@@ -108,11 +111,13 @@ impl OriginSide for OriginH1 {
     }
 
     fn push(&mut self, content: &[u8]) {
+        self.half.output.reserve(content.len() + CHUNK);
         push_chunk(&mut self.half.output.data, content, self.chunked);
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) {
         if self.chunked {
+            self.half.output.reserve(trailers.as_ref().map_or(0, fields_len) + CHUNK);
             write_last_chunk(&mut self.half.output.data, trailers.as_ref());
         }
     }

@@ -7,19 +7,21 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::locked::Locked;
+
 /// The key of the audit log's chain. It has no `Debug`, and is wiped on drop.
-pub struct AuditKey(Zeroizing<[u8; 32]>);
+pub struct AuditKey(Locked);
 
 impl AuditKey {
     /// Takes 32 secret bytes, which serve no other purpose.
     #[must_use]
     pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self(Locked::copy_of(bytes.as_slice()))
     }
 
     /// HMAC-SHA256(key, previous MAC || the record's bytes without its `mac` member).
     pub(super) fn link(&self, previous: &ChainMac, body: &[&[u8]]) -> ChainMac {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(&previous.0);
         body.iter().for_each(|part| mac.update(part));
         ChainMac(mac.finalize().into_bytes().into())

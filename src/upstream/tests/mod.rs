@@ -38,7 +38,7 @@ impl World {
     async fn behind_a_gate(speaks: Speaks, open: usize) -> Self {
         let origin = Origin::start(speaks, open).await;
         let (pool, dialer) = (Pool::default(), Arc::new(origin.dialer(Duration::from_secs(20))));
-        let slot = pool.slot(&PoolKey { agent: "coder".into(), authority: origin.authority(), tls: true });
+        let slot = pool.slot(&PoolKey { agent: "coder".into(), generation: 1, authority: origin.authority(), tls: true });
         Self { origin, pool, slot, dialer }
     }
 
