@@ -25,6 +25,7 @@ use crate::vault::{Fetched, Unavailable};
 
 mod plan;
 mod send;
+mod suspend;
 mod upgraded;
 
 use plan::Plan;

@@ -1,6 +1,7 @@
 //! The scrubber against its reference, over every split, and against what it must not show.
 
 mod compressed;
+mod decoded;
 mod oracle;
 
 use std::sync::Arc;
