@@ -269,6 +269,7 @@ impl Carrier {
                 }
             };
             record.credential(&chosen.rule.name);
+            self.refuse_suspended(&chosen.rule)?;
             if plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
                 return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
             }
