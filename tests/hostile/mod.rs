@@ -10,6 +10,7 @@ mod pauses;
 mod requests;
 mod responses;
 mod rules;
+mod scrubber;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
