@@ -2,7 +2,13 @@
 //!
 //! Prints the time and the processor time of `serve` for a small request and for a download of 10 MiB, and the medians of the paired
 //! ratios. Both should stay within 5 %. `cargo bench --bench scrub_exchange`; `-- --quick` for a short round.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench talks to a person")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench talks to a person, and is no part of the program"
+)]
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, reason = "it stands on what the tests stand on")]
 
 #[path = "../tests/support/mod.rs"]
@@ -18,6 +24,9 @@ use support::{Origin, World, fresh_key};
 const SIZE: usize = 10 << 20;
 /// The scrubbed host, and the one that is not.
 const SIDES: [&str; 2] = ["openrouter.ai", "example.net"];
+
+/// The time and the processor time of a round, on each side.
+type Pair = [(Duration, f64); 2];
 
 /// One kind of round.
 struct Scenario {
@@ -94,7 +103,7 @@ fn measure(world: &World, scenario: &Scenario) {
         // The record of what was received would grow.
         world.origin.forget();
     }
-    let median = |value: &dyn Fn(&[(Duration, f64); 2]) -> f64| {
+    let median = |value: &dyn Fn(&Pair) -> f64| {
         let mut all: Vec<f64> = pairs.iter().map(value).collect();
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]

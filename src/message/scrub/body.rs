@@ -123,7 +123,10 @@ impl BodyScrubber {
     /// [`ScrubError`], for a compressed body only: it ends here. Calls after an error fail as well.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), ScrubError> {
         self.step(out, |kind, out| match kind {
-            Kind::Identity(text) => Ok(text.step(input, out, InPlaceScrubber::advance)),
+            Kind::Identity(text) => {
+                text.step(input, out, InPlaceScrubber::advance);
+                Ok(())
+            }
             Kind::Compressed(scrubber) => scrubber.push(input, out),
             Kind::Decoded(scrubber) => scrubber.push(input, out),
         })
@@ -135,7 +138,10 @@ impl BodyScrubber {
     /// As [`BodyScrubber::push`].
     pub fn flush_pause(&mut self, out: &mut Vec<u8>) -> Result<(), ScrubError> {
         self.step(out, |kind, out| match kind {
-            Kind::Identity(text) => Ok(text.step(&[], out, InPlaceScrubber::pause)),
+            Kind::Identity(text) => {
+                text.step(&[], out, InPlaceScrubber::pause);
+                Ok(())
+            }
             Kind::Compressed(scrubber) => scrubber.pause(out),
             Kind::Decoded(scrubber) => scrubber.pause(out),
         })
@@ -147,7 +153,10 @@ impl BodyScrubber {
     /// As [`BodyScrubber::push`]; also where a compressed body is cut short.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ScrubError> {
         let end = |kind: &mut Kind, out: &mut Vec<u8>| match kind {
-            Kind::Identity(text) => Ok(text.step(&[], out, InPlaceScrubber::finish)),
+            Kind::Identity(text) => {
+                text.step(&[], out, InPlaceScrubber::finish);
+                Ok(())
+            }
             Kind::Compressed(scrubber) => scrubber.finish(out),
             Kind::Decoded(scrubber) => scrubber.finish(out),
         };
