@@ -79,6 +79,37 @@ fn clean_bodies(c: &mut Criterion) {
     group.finish();
 }
 
+/// What an origin could be made to send to keep the scrubber busy: beginnings of the secret, written so that each is looked at.
+fn crafted_bodies(c: &mut Criterion) {
+    let percent = |text: &[u8]| text.iter().flat_map(|b| format!("%{b:02x}").into_bytes()).collect::<Vec<u8>>();
+    let unicode = |text: &[u8]| text.iter().flat_map(|b| format!("\\u{b:04x}").into_bytes()).collect::<Vec<u8>>();
+    let (known, base64, hex) = (&b"sk-or-v1-"[..], &b"c2stb3ItdjEt"[..], &b"736b2d6f722d76312d"[..]);
+    let bodies = [
+        ("raw", known.to_vec()),
+        ("base64", base64.to_vec()),
+        ("percent", percent(known)),
+        ("unicode", unicode(known)),
+        ("base64 in percent", percent(base64)),
+        ("hex in percent", percent(hex)),
+    ];
+    let mut group = c.benchmark_group("crafted");
+    group.sample_size(10).throughput(Throughput::Bytes(1 << 20));
+    let table = table(73);
+    for (name, part) in bodies {
+        let body: Vec<u8> = part.iter().copied().cycle().take(1 << 20).collect();
+        group.bench_with_input(BenchmarkId::new("push-73", name), &body, |b, body| {
+            b.iter(|| {
+                let (mut scrubber, mut out) = (BodyScrubber::new(table.clone(), false, None), Vec::with_capacity(2 * READ));
+                for piece in body.chunks(READ) {
+                    out.clear();
+                    scrubber.push(black_box(piece), &mut out).expect("an identity body");
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 fn header_values(c: &mut Criterion) {
     let table = table(73);
     let values: [&[u8]; 4] = [
@@ -91,5 +122,5 @@ fn header_values(c: &mut Criterion) {
     c.bench_function("table", |b| b.iter(|| self::table(black_box(73))));
 }
 
-criterion_group!(benches, clean_bodies, header_values);
+criterion_group!(benches, clean_bodies, crafted_bodies, header_values);
 criterion_main!(benches);

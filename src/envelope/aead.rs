@@ -14,6 +14,12 @@ use super::key::Key;
 pub const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
 
+/// How many bytes a sealed blob holds, without opening it.
+#[must_use]
+pub fn sealed_length(sealed: &[u8]) -> Option<usize> {
+    sealed.len().checked_sub(1 + NONCE_LEN + TAG_LEN)
+}
+
 /// A blob that does not open: another key, other associated data, or changed bytes. AES-GCM cannot tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it does not open: its bytes, its terms or its key are not those it was sealed with")]
@@ -66,6 +72,7 @@ mod tests {
         let key = Key::from_bytes(KEY);
         let sealed = seal(&key, [1; NONCE_LEN], b"terms", b"sk-or-v1-test");
         assert_eq!(open(&key, b"terms", &sealed).expect("opens").as_slice(), b"sk-or-v1-test");
+        assert_eq!((sealed_length(&sealed), sealed_length(&[1; 28])), (Some(13), None));
         for at in 0..sealed.len() {
             for bit in 0..8 {
                 let mut other = sealed.clone();

@@ -15,7 +15,7 @@ mod header;
 mod kdf;
 mod key;
 
-pub use aead::{NONCE_LEN, SealError, open, seal};
+pub use aead::{NONCE_LEN, SealError, open, seal, sealed_length};
 pub use format::{DecodeError, Decoder, Encoder, FORMAT};
 pub use header::{Header, HeaderError, UnlockError, unlock};
 pub use kdf::{Kdf, KdfError};

@@ -88,6 +88,8 @@ pub(super) struct Exchange<'a, A, O> {
     /// The origin takes no more of the request.
     write_failed: bool,
     down: Down,
+    /// The answer's head, as long as it waits for the first of the body.
+    waiting: Option<ResponseHead>,
     interim: u8,
     started: Instant,
     last: Instant,
@@ -122,6 +124,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             up_done,
             write_failed: false,
             down: Down::Head,
+            waiting: None,
             interim: 0,
             started,
             last: started,
@@ -270,6 +273,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
                 return Err(Fail::upstream("the origin switched protocols unasked"));
             }
             head.headers.insert(http::header::UPGRADE, upgrade.unwrap_or(http::HeaderValue::from_static("websocket")));
+            self.taken.forget();
             self.first_byte(head.status);
             self.agent.switch(head);
             self.down = Down::Upgraded;
@@ -287,18 +291,36 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             // To an extended CONNECT any 2xx says that it is accepted (RFC 8441 5).
             return Err(Fail::upstream("the origin answered a WebSocket's handshake as an ordinary request"));
         }
-        self.filter.body(&head).map_err(Fail::Scrubbed)?;
-        self.first_byte(head.status);
+        self.filter.body(&mut head)?;
         self.down = if head.framing == Framing::None { Down::Done } else { Down::Body };
-        // An early answer after which the origin hangs up: the rest of the request has nowhere to go.
-        let given_up = !self.up_done && self.origin.hangs_up();
-        self.agent.head(head, given_up);
+        // It is answered: nothing will be sent again.
+        self.taken.forget();
+        if self.filter.head_waits() {
+            self.waiting = Some(head);
+        } else {
+            self.send_head(head);
+        }
         Ok(())
     }
 
+    fn send_head(&mut self, head: ResponseHead) {
+        self.first_byte(head.status);
+        // An early answer after which the origin hangs up: the rest of the request has nowhere to go.
+        let given_up = !self.up_done && self.origin.hangs_up();
+        self.agent.head(head, given_up);
+    }
+
+    /// A head that waited goes, and what of the body waited for it. `whole`: the body has ended.
+    fn send_waiting(&mut self, whole: bool) {
+        if let Some(mut head) = self.waiting.take() {
+            let first = self.filter.head_goes(&mut head, whole).to_vec();
+            self.send_head(head);
+            self.agent.push(&first);
+            self.progress.bytes_down += first.len() as u64;
+        }
+    }
+
     fn first_byte(&mut self, status: StatusCode) {
-        // It is answered: nothing will be sent again.
-        self.taken.forget();
         (self.asked.answered)(status.as_u16());
         self.progress.status = status.as_u16();
         self.progress.ttfb = Some(self.started.elapsed());
@@ -307,26 +329,32 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<bool, Fail> {
         let (agent, filter, progress) = (&mut *self.agent, &mut self.filter, &mut self.progress);
         let mut pass = |content: &[u8]| {
-            let passed = filter.data(content).map_err(Fail::Scrubbed)?;
+            let passed = filter.data(content)?;
             agent.push(passed);
             progress.bytes_down += passed.len() as u64;
             Ok(())
         };
         match self.origin.poll_content(cx, &mut pass)? {
-            Poll::Ready(Came::Some) => Ok(true),
+            Poll::Ready(Came::Some) => {
+                if self.filter.head_may_go() {
+                    self.send_waiting(false);
+                }
+                Ok(true)
+            }
             Poll::Ready(Came::End(trailers)) => self.end_body(trailers).map(|()| true),
             Poll::Pending => Ok(false),
         }
     }
 
     fn end_body(&mut self, mut trailers: Option<HeaderMap>) -> Result<(), Fail> {
-        let rest = self.filter.finish().map_err(Fail::Scrubbed)?;
+        let rest = self.filter.finish()?;
         self.agent.push(rest);
         self.progress.bytes_down += rest.len() as u64;
+        self.send_waiting(true);
         if let Some(trailers) = &mut trailers {
             hop_by_hop::strip_response(trailers);
             hop_by_hop::drop_framing(trailers);
-            self.filter.head(trailers);
+            self.filter.trailers(trailers);
         }
         self.agent.end(trailers);
         self.down = Down::Done;
@@ -336,7 +364,8 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
     /// What the filter held back goes on after a pause.
     fn release_held(&mut self) -> Result<(), Fail> {
         if matches!(self.down, Down::Body) {
-            let held = self.filter.pause().map_err(Fail::Scrubbed)?;
+            self.send_waiting(false);
+            let held = self.filter.pause()?;
             self.agent.push(held);
             self.progress.bytes_down += held.len() as u64;
         }

@@ -25,6 +25,7 @@ use crate::vault::{Fetched, Unavailable};
 
 mod plan;
 mod send;
+mod suspend;
 mod upgraded;
 
 use plan::Plan;
@@ -290,6 +291,7 @@ impl Carrier {
             }
         };
         record.credential(&chosen.rule.name);
+        self.refuse_suspended(&chosen.rule)?;
         if plan.settings.deny_without_audit && !self.proxy.audit.healthy() {
             return Err(ProxyError::new(Code::CredentialUnavailable, "the audit log cannot be written, and [audit] on_failure is \"deny\""));
         }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::limits::{Ceilings, Counts};
+use super::suspension::Suspensions;
 use crate::agent::AgentName;
 use crate::policy::Snapshot;
 use crate::session::SessionKey;
@@ -29,6 +30,7 @@ pub struct Proxy {
     pub(super) audit: Arc<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: Arc<Counts>,
+    pub(super) suspensions: Suspensions,
     pub(super) seen: Box<dyn Fn(Seen<'_>) + Send + Sync>,
     pub(super) held: Box<dyn Fn(u64) -> bool + Send + Sync>,
 }
@@ -111,6 +113,7 @@ impl Proxy {
             audit: parts.audit,
             metrics: parts.metrics,
             counts: Arc::default(),
+            suspensions: Suspensions::default(),
             seen: parts.seen,
             held: parts.held,
         })

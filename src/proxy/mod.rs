@@ -23,6 +23,7 @@ mod side;
 mod splice;
 mod stream;
 mod streams;
+mod suspension;
 mod ticker;
 mod tunnel;
 mod wire;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::message::scrub::ScrubError;
+
 /// What is known of an exchange at any moment.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Progress {
@@ -47,12 +49,18 @@ pub(super) enum Fail {
     /// Nothing came for too long.
     Idle,
     /// The response was ended by the scrubber.
-    Scrubbed(&'static str),
+    Scrubbed(ScrubError),
 }
 
 impl Fail {
     /// The origin is at fault.
     pub(super) fn upstream(why: impl Into<String>) -> Self {
         Self::Upstream { why: why.into(), reset: None }
+    }
+}
+
+impl From<ScrubError> for Fail {
+    fn from(error: ScrubError) -> Self {
+        Self::Scrubbed(error)
     }
 }

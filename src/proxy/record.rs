@@ -23,6 +23,8 @@ const MAX_STRING: usize = 1024;
 pub(super) struct Record {
     proxy: Arc<Proxy>,
     record: RequestRecord,
+    /// The answer carried the secret.
+    scrubbed: bool,
     pub(super) started: Instant,
 }
 
@@ -49,7 +51,7 @@ impl Record {
             client_protocol: HTTP1,
             upstream_protocol: "",
         };
-        Self { proxy: Arc::clone(proxy), record, started: Instant::now() }
+        Self { proxy: Arc::clone(proxy), record, scrubbed: false, started: Instant::now() }
     }
 
     /// Begins the record of a request to a known authority.
@@ -82,6 +84,11 @@ impl Record {
         self
     }
 
+    /// The answer carried the secret: that is the reason recorded, however the request ends.
+    pub(super) fn scrubbed(&mut self) {
+        self.scrubbed = true;
+    }
+
     /// A record at the opening of a tunnel or a long request.
     pub(super) fn opened(&self, verdict: Verdict, progress: &Progress) {
         let mut record = self.record.clone();
@@ -100,7 +107,12 @@ impl Record {
     }
 
     /// The end of a request that was refused or failed; what had passed is in `progress`.
-    pub(super) fn failed(mut self, error: &ProxyError, progress: &Progress) {
+    pub(super) fn failed(self, error: &ProxyError, progress: &Progress) {
+        self.failed_by(error, error.code.word(), progress);
+    }
+
+    /// The same with a reason that says more than the code.
+    pub(super) fn failed_by(mut self, error: &ProxyError, reason: &'static str, progress: &Progress) {
         fill(&mut self.record, progress);
         if self.record.status == 0 {
             self.record.status = error.code.status();
@@ -109,13 +121,13 @@ impl Record {
         let agent = self.record.agent.as_deref().unwrap_or("-");
         tracing::info!(id = %self.record.id, agent, host = self.record.host.as_str(), port = self.record.port, code = error.code.word(), "{}",
             if error.detail.is_empty() { &error.message } else { &error.detail });
-        self.finish(verdict, SmolStr::new_static(error.code.word()));
+        self.finish(verdict, SmolStr::new_static(reason));
     }
 
     fn finish(self, verdict: Verdict, reason: SmolStr) {
-        let Self { proxy, mut record, started } = self;
+        let Self { proxy, mut record, scrubbed, started } = self;
         record.verdict = verdict;
-        record.reason = reason;
+        record.reason = if scrubbed { SmolStr::new_static("scrubbed") } else { reason };
         record.duration = started.elapsed();
         record.at = clock::now();
         proxy.metrics.request(verdict, record.status);

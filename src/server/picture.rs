@@ -49,6 +49,7 @@ impl Picture {
             Some(CredentialInfo {
                 entry: entry.clone(),
                 source: Source::Vault(reference.clone()),
+                secret_length: None,
                 fingerprint: None,
                 agents,
                 created_at: None,

@@ -48,6 +48,7 @@ pub struct Metrics {
     credential_failures: Family<Labels<1>, Counter>,
     names: Option<Arc<Names>>,
     scrubbed: Counter,
+    suspended: Counter,
     audit_lost: AuditLost,
     vault: VaultMetrics,
 }
@@ -92,6 +93,8 @@ impl Metrics {
         registry.register("credential_failures", "Requests whose credential could not be had, by reason", credential_failures.clone());
         let scrubbed = Counter::default();
         registry.register("scrubbed_responses", "Answers that carried the secret, which was masked", scrubbed.clone());
+        let suspended = Counter::default();
+        registry.register("grant_suspensions", "Grants suspended because too many answers carried the secret", suspended.clone());
         let audit_lost = AuditLost::default();
         registry.register_collector(Box::new(audit_lost.clone()));
         let vault = VaultMetrics::default();
@@ -113,6 +116,7 @@ impl Metrics {
             credential_failures,
             names,
             scrubbed,
+            suspended,
             audit_lost,
             vault,
         }
@@ -184,6 +188,11 @@ impl Metrics {
     /// An answer carried the secret, and was scrubbed or ended.
     pub fn scrubbed(&self) {
         self.scrubbed.inc();
+    }
+
+    /// A grant was suspended, since too many answers carried the secret.
+    pub fn grant_suspended(&self) {
+        self.suspended.inc();
     }
 
     /// Says where the number of lost audit records is to be read. Only the first call counts.

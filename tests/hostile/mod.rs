@@ -17,6 +17,7 @@ mod requests;
 mod reserved;
 mod responses;
 mod rules;
+mod scrubber;
 mod upstream_tls;
 
 use std::io::{Read as _, Write as _};

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::error::CommandError;
 use crate::cli::output::{Output, time, time_or_dash, time_or_never};
-use crate::credential::Presentation;
+use crate::credential::{Presentation, WEAK_BELOW};
 use crate::vault::local::CredentialInfo;
 
 /// The JSON schema of `credential list`, `show` and `add`. Fields are added, never renamed or removed.
@@ -22,6 +22,8 @@ pub(super) struct CredentialView {
     deny_paths: Vec<String>,
     methods: Vec<String>,
     scrub: bool,
+    /// What of an answer is scrubbed in effect: see [`scrubbed`].
+    scrubbed: &'static str,
     allow_plaintext: bool,
     agents: Vec<String>,
     enabled: bool,
@@ -56,6 +58,7 @@ impl From<&CredentialInfo> for CredentialView {
             deny_paths: terms.rules.deny.clone(),
             methods: terms.rules.methods.clone(),
             scrub: terms.scrub,
+            scrubbed: scrubbed(c),
             allow_plaintext: terms.allow_plaintext,
             agents: c.agents.iter().map(ToString::to_string).collect(),
             enabled: terms.enabled,
@@ -81,13 +84,36 @@ fn condition(c: &CredentialInfo) -> &'static str {
     }
 }
 
+/// What of an answer is scrubbed of it: `on`, `off`, `fields` where the secret is too short for bodies, and `unless_short` where that is not
+/// known: Vault holds the secret, or it is a pair whose password is looked for by itself.
+fn scrubbed(c: &CredentialInfo) -> &'static str {
+    match c.secret_length {
+        _ if !c.entry.terms.scrub => "off",
+        Some(length) if length < WEAK_BELOW => "fields",
+        Some(_) if c.entry.terms.presentation != Presentation::Basic => "on",
+        _ => "unless_short",
+    }
+}
+
+/// The same for a person.
+fn scrubbed_line(c: &CredentialInfo) -> String {
+    let short = match (scrubbed(c), &c.entry.terms.presentation) {
+        ("off", _) => return "no".to_owned(),
+        ("fields", _) => return "header and trailer fields only: the secret has under 16 bytes".to_owned(),
+        ("unless_short", Presentation::Basic) => "; a password under 16 bytes from fields only",
+        ("unless_short", _) => "; a secret under 16 bytes from fields only",
+        _ => "",
+    };
+    format!("yes, but for messages of WebSockets, and of gRPC where they are compressed or in pieces{short}")
+}
+
 /// A fingerprint for a person: `-` of a secret that Vault holds.
 pub(super) fn fingerprint(known: Option<&str>) -> &str {
     known.unwrap_or("-")
 }
 
 /// The head of [`row`].
-pub(super) const HEADS: [&str; 8] = ["NAME", "TYPE", "SOURCE", "ALLOWED", "AGENTS", "STATE", "FINGERPRINT", "LAST USED"];
+pub(super) const HEADS: [&str; 9] = ["NAME", "TYPE", "SOURCE", "ALLOWED", "AGENTS", "STATE", "SCRUB", "FINGERPRINT", "LAST USED"];
 
 /// A row of `credential list`.
 pub(super) fn row(c: &CredentialInfo) -> Vec<String> {
@@ -103,6 +129,7 @@ pub(super) fn row(c: &CredentialInfo) -> Vec<String> {
         join(&terms.allowed_domains),
         join(&c.agents),
         condition(c).to_owned(),
+        scrubbed(c).replace('_', " "),
         fingerprint(c.fingerprint.as_deref()).to_owned(),
         used,
     ]
@@ -122,7 +149,7 @@ pub(super) fn details(out: &Output, c: &CredentialInfo) -> Result<(), CommandErr
     lines.extend(terms.rules.allow.iter().map(|p| ("path", p.clone())));
     lines.extend(terms.rules.deny.iter().map(|p| ("deny path", p.clone())));
     lines.extend(terms.rules.methods.iter().map(|m| ("method", m.clone())));
-    lines.push(("scrubbed", if terms.scrub { "yes" } else { "no" }.to_owned()));
+    lines.push(("scrubbed", scrubbed_line(c)));
     if terms.allow_plaintext {
         lines.push(("plaintext", "allowed to ports that a pattern names".to_owned()));
     }

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::compressed::CompressedScrubber;
 use super::events::Events;
+use super::identity::{Decoded, Identity};
 use super::scan::Scanner;
 use super::{Decoding, ScrubError, ScrubTable};
 
@@ -73,11 +74,25 @@ impl InPlaceScrubber {
 }
 
 /// Scrubs one body, whatever its coding, from an input buffer to an output buffer.
-pub struct BodyScrubber(Kind);
+pub struct BodyScrubber {
+    kind: Kind,
+    /// There while the answer's head waits: then it may yet become that of another coding.
+    waiting: Option<Waiting>,
+}
 
 enum Kind {
-    Identity { scrubber: InPlaceScrubber, held: Zeroizing<Vec<u8>> },
+    Identity(Identity),
     Compressed(Box<CompressedScrubber>),
+    Decoded(Box<Decoded>),
+}
+
+/// What it takes to begin again.
+struct Waiting {
+    table: Arc<ScrubTable>,
+    events: bool,
+    decoding: Decoding,
+    /// What may go once the head has gone.
+    ready: Zeroizing<Vec<u8>>,
 }
 
 impl BodyScrubber {
@@ -85,11 +100,21 @@ impl BodyScrubber {
     /// `Content-Encoding`.
     #[must_use]
     pub fn new(table: Arc<ScrubTable>, events: bool, decoding: Option<&Decoding>) -> Self {
-        Self(match decoding {
+        let kind = match decoding {
             // A table that scrubs no bodies need not decode them either.
             Some(decoding) if table.scrubs_bodies() => Kind::Compressed(Box::new(CompressedScrubber::new(table, events, decoding))),
-            _ => Kind::Identity { scrubber: InPlaceScrubber::new(table, events), held: Zeroizing::default() },
-        })
+            _ => Kind::Identity(Identity::new(table, events)),
+        };
+        Self { kind, waiting: None }
+    }
+
+    /// The same for a compressed body whose head waits: nothing goes out before [`BodyScrubber::head_goes`], and a hit until then
+    /// makes it go on decoded.
+    #[must_use]
+    pub fn with_waiting_head(table: Arc<ScrubTable>, events: bool, decoding: Decoding) -> Self {
+        let waiting = Waiting { table: table.clone(), events, decoding, ready: Zeroizing::default() };
+        let scrubber = Self::new(table, events, Some(&waiting.decoding));
+        Self { waiting: Some(waiting), ..scrubber }
     }
 
     /// Takes more of the body, and appends to `out` what may go.
@@ -97,7 +122,14 @@ impl BodyScrubber {
     /// # Errors
     /// [`ScrubError`], for a compressed body only: it ends here. Calls after an error fail as well.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), ScrubError> {
-        self.step(input, out, InPlaceScrubber::advance, |compressed, input, out| compressed.push(input, out))
+        self.step(out, |kind, out| match kind {
+            Kind::Identity(text) => {
+                text.step(input, out, InPlaceScrubber::advance);
+                Ok(())
+            }
+            Kind::Compressed(scrubber) => scrubber.push(input, out),
+            Kind::Decoded(scrubber) => scrubber.push(input, out),
+        })
     }
 
     /// Nothing has come for the owner's fixed time: what is held goes, as far as it can be decoded. The match goes on.
@@ -105,7 +137,14 @@ impl BodyScrubber {
     /// # Errors
     /// As [`BodyScrubber::push`].
     pub fn flush_pause(&mut self, out: &mut Vec<u8>) -> Result<(), ScrubError> {
-        self.step(&[], out, InPlaceScrubber::pause, |compressed, _, out| compressed.pause(out))
+        self.step(out, |kind, out| match kind {
+            Kind::Identity(text) => {
+                text.step(&[], out, InPlaceScrubber::pause);
+                Ok(())
+            }
+            Kind::Compressed(scrubber) => scrubber.pause(out),
+            Kind::Decoded(scrubber) => scrubber.pause(out),
+        })
     }
 
     /// The body has ended: what is held goes.
@@ -113,49 +152,71 @@ impl BodyScrubber {
     /// # Errors
     /// As [`BodyScrubber::push`]; also where a compressed body is cut short.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ScrubError> {
-        self.step(&[], out, InPlaceScrubber::finish, |compressed, _, out| compressed.finish(out))
-    }
-
-    fn step(
-        &mut self,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        identity: impl FnOnce(&mut InPlaceScrubber, &mut [u8]) -> usize,
-        compressed: impl FnOnce(&mut CompressedScrubber, &[u8], &mut Vec<u8>) -> Result<(), ScrubError>,
-    ) -> Result<(), ScrubError> {
-        match &mut self.0 {
-            Kind::Compressed(scrubber) => compressed(scrubber, input, out),
-            Kind::Identity { scrubber, held } => {
-                // The output is where it is scrubbed, so that the input is copied once.
-                let start = out.len();
-                out.reserve(held.len() + input.len());
-                out.extend_from_slice(held);
-                out.extend_from_slice(input);
-                let going = identity(scrubber, &mut out[start..]);
-                held.clear();
-                held.extend_from_slice(&out[start + going..]);
-                out[start + going..].fill(0);
-                out.truncate(start + going);
+        let end = |kind: &mut Kind, out: &mut Vec<u8>| match kind {
+            Kind::Identity(text) => {
+                text.step(&[], out, InPlaceScrubber::finish);
                 Ok(())
             }
+            Kind::Compressed(scrubber) => scrubber.finish(out),
+            Kind::Decoded(scrubber) => scrubber.finish(out),
+        };
+        let was_decoded = self.is_decoded();
+        self.step(out, end)?;
+        // A hit at the very end: what came has been decoded, and its end is still to be said.
+        if self.is_decoded() && !was_decoded { self.step(out, end) } else { Ok(()) }
+    }
+
+    fn step(&mut self, out: &mut Vec<u8>, step: impl FnOnce(&mut Kind, &mut Vec<u8>) -> Result<(), ScrubError>) -> Result<(), ScrubError> {
+        let Some(waiting) = &mut self.waiting else { return step(&mut self.kind, out) };
+        match step(&mut self.kind, &mut waiting.ready) {
+            Err(ScrubError::Hit) => {
+                let decoded = Decoded::new(waiting.table.clone(), waiting.events, &waiting.decoding);
+                let Kind::Compressed(scrubber) = std::mem::replace(&mut self.kind, Kind::Decoded(Box::new(decoded))) else {
+                    return Err(ScrubError::Hit);
+                };
+                let came = [std::mem::take(&mut waiting.ready), scrubber.into_held()];
+                came.iter().try_for_each(|came| self.push(came, out))
+            }
+            other => other,
         }
+    }
+
+    /// Whether bytes may go that wait for the head alone.
+    #[must_use]
+    pub fn waits_for_head(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.ready.is_empty())
+    }
+
+    /// The head goes now, and with it what is appended to `out`.
+    pub fn head_goes(&mut self, out: &mut Vec<u8>) {
+        if let Some(waiting) = self.waiting.take() {
+            out.extend_from_slice(&waiting.ready);
+        }
+    }
+
+    /// Whether a compressed body goes on decoded.
+    #[must_use]
+    pub fn is_decoded(&self) -> bool {
+        matches!(self.kind, Kind::Decoded(_))
     }
 
     /// How many bytes are held now; a pause is worth calling only where this is not 0.
     #[must_use]
     pub fn held(&self) -> usize {
-        match &self.0 {
-            Kind::Identity { held, .. } => held.len(),
+        match &self.kind {
+            Kind::Identity(text) => text.held(),
             Kind::Compressed(scrubber) => scrubber.held(),
+            Kind::Decoded(scrubber) => scrubber.held(),
         }
     }
 
     /// How many places held the secret so far.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        match &self.0 {
-            Kind::Identity { scrubber, .. } => scrubber.hits(),
+        match &self.kind {
+            Kind::Identity(text) => text.hits(),
             Kind::Compressed(scrubber) => scrubber.hits(),
+            Kind::Decoded(scrubber) => scrubber.hits(),
         }
     }
 }

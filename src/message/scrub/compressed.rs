@@ -12,13 +12,16 @@ use super::{Decoding, ScrubError, ScrubTable};
 
 /// Input is decoded in slices of this many bytes; a slice is what goes or stays.
 const SLICE: usize = 512;
+/// The most that is held of what came. zstd's blocks, the longest that give nothing out before they are whole, have 128 KiB at most;
+/// what waits for longer is not there to be read.
+const MOST_HELD: usize = 1 << 20;
 
 /// A slice of the input that is still held.
 struct Slice {
     /// Where it ends, counted in bytes that came.
     end: u64,
-    /// How many bytes had been made when the slice after it had been decoded (the last symbol of a slice may end in the
-    /// next one), once that and no half-read block stands in between.
+    /// How many bytes had been made when more had been decoded than it (the last symbol of a slice may end in the next one), once
+    /// no half-read block stands in between.
     made: Option<u64>,
 }
 
@@ -38,7 +41,7 @@ pub(super) struct CompressedScrubber {
     held: Zeroizing<Vec<u8>>,
     came: u64,
     slices: VecDeque<Slice>,
-    /// The end of the last slice after which nothing was half read.
+    /// The last place at which nothing was half read.
     settled: u64,
     failed: Option<ScrubError>,
 }
@@ -112,6 +115,11 @@ impl CompressedScrubber {
         self.inside.hits() + self.outside.hits()
     }
 
+    /// What came and has not gone.
+    pub(super) fn into_held(self) -> Zeroizing<Vec<u8>> {
+        self.held
+    }
+
     /// Once a body has failed, it stays so.
     fn guard(&mut self, step: impl FnOnce(&mut Self) -> Result<(), ScrubError>) -> Result<(), ScrubError> {
         self.failed.map_or(Ok(()), Err)?;
@@ -123,6 +131,9 @@ impl CompressedScrubber {
         self.held.extend_from_slice(input);
         self.outside.look(&self.held, false);
         self.check()?;
+        if self.held.len() > MOST_HELD + input.len() {
+            return Err(ScrubError::Expansion);
+        }
         for slice in input.chunks(SLICE) {
             let Self { decoder, inside, decoded, made, events, .. } = self;
             decoder.feed(slice, &mut |new| {
@@ -140,10 +151,10 @@ impl CompressedScrubber {
                 Ok(())
             })?;
             self.came += slice.len() as u64;
-            if self.decoder.is_settled() {
-                self.settled = self.came;
-                self.slices.iter_mut().rev().take_while(|slice| slice.made.is_none()).for_each(|slice| slice.made = Some(self.made));
-            }
+            let settled = self.decoder.settled();
+            self.settled = settled.came;
+            let undecided = self.slices.iter_mut().rev().take_while(|slice| slice.made.is_none());
+            undecided.filter(|slice| slice.end <= settled.came).for_each(|slice| slice.made = Some(settled.made));
             self.slices.push_back(Slice { end: self.came, made: None });
         }
         Ok(())

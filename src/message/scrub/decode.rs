@@ -12,6 +12,8 @@ use super::ScrubError;
 const MOST_CODINGS: usize = 3;
 /// A body may decode to this many bytes whatever its ratio.
 const FREE: u64 = 16 << 20;
+/// One that goes on decoded to this many: all that one step makes waits to be sent.
+const FREE_OUT: u64 = 1 << 20;
 /// Beyond that, to so many bytes for each that came.
 const RATIO: u64 = 200;
 /// How much is decoded at a time.
@@ -67,14 +69,29 @@ impl Decoding {
         Self::for_content_encoding(&values.collect::<Result<Vec<_>, _>>()?.join(","))
     }
 
-    /// A decoder for one body.
+    /// A decoder that looks inside one body.
     pub(super) fn decoder(&self) -> Decoder {
-        Decoder { layers: self.0.iter().map(|&coding| Layer::new(coding)).collect(), budget: Budget { came: 0, made: 0 } }
+        self.decoder_with(FREE)
+    }
+
+    /// A decoder for a body that goes on decoded.
+    pub(super) fn output_decoder(&self) -> Decoder {
+        self.decoder_with(FREE_OUT)
+    }
+
+    fn decoder_with(&self, free: u64) -> Decoder {
+        Decoder {
+            layers: self.0.iter().map(|&coding| Layer::new(coding)).collect(),
+            budget: Budget { free, came: 0, made: 0 },
+            at: Place::default(),
+            settled: Place::default(),
+        }
     }
 }
 
 /// The limits on ratio and work.
 struct Budget {
+    free: u64,
     came: u64,
     made: u64,
 }
@@ -82,7 +99,7 @@ struct Budget {
 impl Budget {
     fn make(&mut self, count: usize) -> Result<(), ScrubError> {
         self.made += count as u64;
-        if self.made > FREE && self.made > self.came.saturating_mul(RATIO) { Err(ScrubError::Expansion) } else { Ok(()) }
+        if self.made > self.free && self.made > self.came.saturating_mul(RATIO) { Err(ScrubError::Expansion) } else { Ok(()) }
     }
 }
 
@@ -90,18 +107,43 @@ impl Budget {
 pub(super) struct Decoder {
     layers: Vec<Layer>,
     budget: Budget,
+    at: Place,
+    settled: Place,
+}
+
+/// How many bytes have been read of a body, and made of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) came: u64,
+    pub(super) made: u64,
 }
 
 impl Decoder {
     /// Decodes more; hands `sink` all that this gives.
-    pub(super) fn feed(&mut self, input: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<(), ScrubError>) -> Result<(), ScrubError> {
-        self.budget.came += input.len() as u64;
-        feed(&mut self.layers, &mut self.budget, input, sink)
+    pub(super) fn feed(&mut self, mut input: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<(), ScrubError>) -> Result<(), ScrubError> {
+        let Self { layers, budget, at, settled } = self;
+        budget.came += input.len() as u64;
+        let mut all = true;
+        while !(input.is_empty() && all) {
+            // What is left in them comes out first, so that nothing is half read where nothing more was read.
+            let given = if all { input } else { &[] };
+            let one = step(layers, budget, given, &mut |new| {
+                at.made += new.len() as u64;
+                sink(new)
+            })?;
+            input = &input[one.read..];
+            at.came += one.read as u64;
+            all = one.all;
+            if all && layers.iter().all(|layer| layer.codec.is_settled()) {
+                *settled = *at;
+            }
+        }
+        Ok(())
     }
 
-    /// Whether all that came in has come out, but for less than one symbol.
-    pub(super) fn is_settled(&self) -> bool {
-        self.layers.iter().all(|layer| layer.codec.is_settled())
+    /// The last place where all that came in had come out, but for less than one symbol.
+    pub(super) fn settled(&self) -> Place {
+        self.settled
     }
 
     /// Whether the body may end here: at the end of every coding's own stream, or before anything has come.
@@ -110,27 +152,33 @@ impl Decoder {
     }
 }
 
-fn feed(
-    layers: &mut [Layer],
-    budget: &mut Budget,
-    mut input: &[u8],
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), ScrubError>,
-) -> Result<(), ScrubError> {
-    let Some((layer, inner)) = layers.split_first_mut() else { return sink(input) };
-    loop {
-        let (read, made) = layer.codec.step(input, &mut layer.made)?;
-        input = &input[read..];
-        budget.make(made)?;
-        if made > 0 {
-            feed(inner, budget, &layer.made[..made], sink)?;
-        }
-        if input.is_empty() && made < layer.made.len() {
-            return Ok(());
-        }
-        if read == 0 && made == 0 {
-            return Err(ScrubError::Undecodable);
+/// What one step of a layer came to.
+struct Step {
+    read: usize,
+    /// It gave out all that it has read, but for what it holds of a symbol or a block.
+    all: bool,
+}
+
+/// One step of the first layer, and all of the others that follows from it.
+fn step(layers: &mut [Layer], budget: &mut Budget, input: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<(), ScrubError>) -> Result<Step, ScrubError> {
+    let Some((layer, inner)) = layers.split_first_mut() else {
+        sink(input)?;
+        return Ok(Step { read: input.len(), all: true });
+    };
+    let (read, made) = layer.codec.step(input, &mut layer.made)?;
+    budget.make(made)?;
+    let all = made < layer.made.len();
+    let mut new = &layer.made[..made];
+    while !new.is_empty() {
+        let one = step(inner, budget, new, sink)?;
+        new = &new[one.read..];
+        // What is left in it comes out without more input.
+        let mut more = !one.all;
+        while new.is_empty() && more {
+            more = !step(inner, budget, new, sink)?.all;
         }
     }
+    if read == 0 && made == 0 && !input.is_empty() { Err(ScrubError::Undecodable) } else { Ok(Step { read, all }) }
 }
 
 struct Layer {
@@ -203,7 +251,9 @@ impl Codec {
                 if input.is_empty() && *hint == 0 {
                     return Ok((0, 0));
                 }
-                let (mut from, mut to) = (InBuffer::around(input), OutBuffer::around(out));
+                // It would read on into the next block; it is to stop where nothing is half read.
+                let wanted = if *hint > ZSTD_BLOCK_HEADER { *hint - ZSTD_BLOCK_HEADER } else { (*hint).max(1) };
+                let (mut from, mut to) = (InBuffer::around(&input[..input.len().min(wanted)]), OutBuffer::around(out));
                 *hint = context.decompress_stream(&mut to, &mut from).map_err(|_| ScrubError::Undecodable)?;
                 Ok((from.pos(), to.pos()))
             }

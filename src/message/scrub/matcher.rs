@@ -86,6 +86,15 @@ struct Tables<'a> {
     stride: usize,
 }
 
+/// What a window may be part of.
+enum Suspicion {
+    None,
+    /// It holds no escape, and three units of a form; their hash.
+    Literal(u16),
+    /// It begins an escape.
+    Escape,
+}
+
 /// What trying a form at one place came to.
 #[derive(Default)]
 struct Attempt {
@@ -160,13 +169,17 @@ impl<'a> Tables<'a> {
             return data.len();
         }
         while let Some(window) = data.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
-            if self.suspicious(data, at, u64::from_le_bytes(*window)) {
-                let from = (at + 1).saturating_sub(self.stride);
-                // Not `any`, which would stop at the first.
-                let cut = (from..=at).filter(|&start| self.try_at(data, start, found)).count() > 0;
-                if cut && !at_end {
-                    break;
+            let cut = match self.suspicion(data, at, u64::from_le_bytes(*window)) {
+                Suspicion::None => false,
+                Suspicion::Literal(hash) => self.try_grams(data, at, hash, found),
+                Suspicion::Escape => {
+                    let from = (at + 1).saturating_sub(self.stride);
+                    // Not `any`, which would stop at the first.
+                    (from..=at).filter(|&start| self.try_at(data, start, found)).count() > 0
                 }
+            };
+            if cut && !at_end {
+                break;
             }
             at += self.stride;
         }
@@ -175,13 +188,14 @@ impl<'a> Tables<'a> {
 
     /// Whether an occurrence may cover the window at `at`.
     #[inline]
-    fn suspicious(&self, data: &[u8], at: usize, window: u64) -> bool {
+    fn suspicion(&self, data: &[u8], at: usize, window: u64) -> Suspicion {
         let introducers = zero_bytes(window ^ repeat(b'%')) | zero_bytes(window ^ repeat(b'\\'));
         if introducers != 0 {
-            return self.may_be_escape(data, at + introducers.trailing_zeros() as usize / 8);
+            let escape = self.may_be_escape(data, at + introducers.trailing_zeros() as usize / 8);
+            return if escape { Suspicion::Escape } else { Suspicion::None };
         }
         let hash = hash((window >> (8 * TAIL)) as u32);
-        self.seen[usize::from(hash >> 3)] >> (hash & 7) & 1 != 0 && self.may_be_gram(data, at, hash)
+        if self.seen[usize::from(hash >> 3)] >> (hash & 7) & 1 != 0 { Suspicion::Literal(hash) } else { Suspicion::None }
     }
 
     /// Whether the first `%` or `\` of a window, at `at`, may be part of an occurrence.
@@ -198,18 +212,38 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Whether the window at `at`, which begins no escape and whose gram has this hash, may be part of an occurrence.
+    /// Tries what the window at `at`, which begins no escape and whose gram has this hash, may be part of; says whether the end of the
+    /// data cut something off.
+    ///
+    /// Little is done where nothing is found: how long it takes is what an agent could tell a right guess by that it has sent back.
     #[cold]
-    fn may_be_gram(&self, data: &[u8], at: usize, hash: u16) -> bool {
-        let literal = !data[at.saturating_sub(TAIL)..at].iter().any(|&b| escape::introduces(b));
+    fn try_grams(&self, data: &[u8], at: usize, hash: u16, found: &mut impl FnMut(usize, usize)) -> bool {
+        let from = (at + 1).saturating_sub(self.stride);
+        // Without an escape before it all is literal from the beginning on, and the gram's unit says where that is.
+        let escapes = data[from..at].iter().any(|&b| escape::introduces(b));
+        let tail = escapes && data[at.saturating_sub(TAIL)..at].iter().any(|&b| escape::introduces(b));
         let begin = self.grams.partition_point(|gram| Gram::read(gram).hash < hash);
-        self.grams[begin..].iter().map(Gram::read).take_while(|gram| gram.hash == hash).any(|gram| {
-            let units = self.form(usize::from(gram.form));
-            let unit = usize::from(gram.unit);
-            let (from, length) = if literal { (unit.checked_sub(TAIL), WINDOW) } else { (Some(unit), GRAM) };
+        let (mut cut, mut tried) = (false, 0);
+        for gram in self.grams[begin..].iter().map(Gram::read).take_while(|gram| gram.hash == hash) {
+            let (form, unit) = (self.form(usize::from(gram.form)), usize::from(gram.unit));
+            let (first, length) = if tail { (Some(unit), GRAM) } else { (unit.checked_sub(TAIL), WINDOW) };
             let bytes = &data[at + WINDOW - length..at + WINDOW];
-            from.is_some_and(|from| units[from..].iter().zip(bytes).all(|(u, &b)| form::matches(*u, b)))
-        })
+            let Some(first) = first.filter(|&first| form[first..].iter().zip(bytes).all(|(u, &b)| form::matches(*u, b))) else { continue };
+            let bit = 1u16 << gram.form;
+            if escapes && tried & bit != 0 {
+                continue;
+            }
+            tried |= bit;
+            let starts = if escapes { from..at + 1 } else { at.saturating_sub(first)..(at + 1).saturating_sub(first) };
+            for start in starts {
+                let attempt = attempt(form, data, start);
+                cut |= attempt.cut;
+                if let Some(end) = attempt.end {
+                    found(start, end);
+                }
+            }
+        }
+        cut
     }
 
     /// The units of a form; never none.

@@ -10,6 +10,9 @@
 //! calls after a short fixed time; the match goes on past a pause. A secret holds no control character, so
 //! no occurrence spans a line end, and of an event stream only the unfinished event is held.
 //!
+//! A compressed body is scanned as decoded and goes on as it came. Where a hit comes before its head has gone, it goes on
+//! decoded and masked; later it ends with an error.
+//!
 //! A part under [`WEAK_BELOW`] bytes is scrubbed from header fields only, since masking it in a body would confirm guesses;
 //! one under four bytes not at all, since it is found in everything.
 
@@ -19,7 +22,9 @@ mod compressed;
 mod decode;
 mod escape;
 mod events;
+mod fields;
 mod form;
+mod identity;
 mod matcher;
 mod scan;
 #[cfg(test)]
@@ -30,6 +35,7 @@ use http::{HeaderMap, HeaderValue, header};
 pub use accept::{narrow_accept_encoding, narrow_request};
 pub use body::{BodyScrubber, InPlaceScrubber};
 pub use decode::Decoding;
+pub use fields::{hide_length, make_identity};
 
 use self::matcher::Matcher;
 use crate::credential::{Presentation, Secret, WEAK_BELOW};
@@ -49,7 +55,7 @@ pub enum ScrubError {
     /// The body grows too much when it is decoded.
     #[error("the response's body grows beyond the limit when decoded")]
     Expansion,
-    /// A compressed body holds the secret.
+    /// A compressed body holds the secret, and some of it has gone already.
     #[error("the response's compressed body holds the credential's secret")]
     Hit,
 }

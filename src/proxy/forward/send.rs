@@ -11,6 +11,7 @@ use super::{Carrier, Injected, Next, Ready};
 use crate::audit::Verdict;
 use crate::message::h1::RequestHead;
 use crate::message::hop_by_hop;
+use crate::message::scrub::ScrubError;
 use crate::policy::Scheme;
 use crate::proxy::error::{Code, ProxyError};
 use crate::proxy::exchange::{Asked, Exchange, Taken};
@@ -91,7 +92,7 @@ impl Carrier {
         origin: O,
         prepared: Prepared<'_>,
         taken: &mut Taken,
-        record: Record,
+        mut record: Record,
     ) -> Result<Next, Again> {
         let Prepared { request: Sending { head, last_try, .. }, plan, injected, outgoing, was_idle } = &prepared;
         let verdict = prepared.verdict();
@@ -118,9 +119,10 @@ impl Carrier {
         let progress = exchange.progress;
         let hits = exchange.hits();
         let origin = exchange.into_origin();
-        if hits > 0 {
-            self.proxy.metrics.scrubbed();
-            tracing::warn!(id = %record.id(), host = %self.authority, "the answer carried the secret; it was masked or cut off");
+        if hits > 0
+            && let Some(injected) = injected
+        {
+            self.hit(&injected.rule, &mut record);
         }
         match ended {
             Ok(End::Upgraded) => {
@@ -137,7 +139,7 @@ impl Carrier {
             Ok(End::Answered { whole }) => {
                 origin.give_back(&plan.slot, whole);
                 let word = if plan.not_granted { "not_granted" } else { "ok" };
-                record.done(verdict, if hits > 0 { "scrubbed" } else { word }, &progress);
+                record.done(verdict, word, &progress);
                 Ok(agent.finish(whole).await)
             }
             Err(fail) => {
@@ -168,7 +170,7 @@ impl Carrier {
         if again && !last_try && taken.is_whole() {
             return Err(Again { record, http1: matches!(fail, Fail::Http1Required(_)) });
         }
-        let mut reason = None;
+        let (mut reset, mut reason) = (None, None);
         let error = match fail {
             Fail::Malformed if progress.status == 0 => ProxyError::new(Code::BadRequest, "the request's body is malformed"),
             Fail::Agent | Fail::Malformed => {
@@ -179,21 +181,34 @@ impl Carrier {
             Fail::UpstreamClosed(why) | Fail::NotProcessed(why) | Fail::Http1Required(why) => {
                 ProxyError::new(Code::UpstreamClosed, "the host closed the connection without an answer").with_detail(why)
             }
-            Fail::Upstream { why, reset } => {
-                reason = reset;
+            Fail::Upstream { why, reset: code } => {
+                reset = code;
                 ProxyError::new(Code::UpstreamProtocol, "the host's answer was cut short or breaks HTTP").with_detail(why)
             }
             Fail::Idle => ProxyError::new(Code::UpstreamTimeout, "nothing came from the host for too long"),
-            Fail::Scrubbed(why) => ProxyError::new(Code::UpstreamProtocol, "the host's answer could not be passed on safely").with_detail(why),
+            Fail::Scrubbed(why) => {
+                reason = Some(word(why));
+                ProxyError::new(Code::UpstreamProtocol, "the host's answer could not be passed on safely").with_detail(why.to_string())
+            }
         };
         let id = record.id();
-        record.failed(&error, &progress);
+        record.failed_by(&error, reason.unwrap_or(error.code.word()), &progress);
         if progress.status == 0 {
             // What may have gone out is an interim answer at most.
             return Ok(agent.answer(&error, id, &head.method, self.proxy.is_draining()).await);
         }
-        agent.break_off(reason).await;
+        agent.break_off(reset).await;
         Ok(Next::Close)
+    }
+}
+
+/// Why the scrubber ended an answer, as records have it.
+fn word(error: ScrubError) -> &'static str {
+    match error {
+        ScrubError::Hit => "scrubbed",
+        ScrubError::Coding => "unknown_coding",
+        ScrubError::Undecodable => "undecodable",
+        ScrubError::Expansion => "expands_too_much",
     }
 }
 

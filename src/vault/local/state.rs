@@ -9,6 +9,7 @@ use super::seal::{Subject, Usage};
 use super::snapshot::{Fault, Snapshot};
 use crate::agent::AgentName;
 use crate::credential::{CredentialId, CredentialName, Source};
+use crate::envelope::sealed_length;
 use crate::policy::{AgentEntry, CredentialEntry, Roster};
 
 /// How long `rotate` keeps the previous value, in seconds: 24 hours.
@@ -37,6 +38,8 @@ pub struct CredentialInfo {
     pub entry: CredentialEntry,
     /// Where its secret comes from.
     pub source: Source,
+    /// How many bytes its secret has, as its ciphertext tells; `None` where Vault holds the secret.
+    pub secret_length: Option<usize>,
     /// 8 hex digits of an HMAC of the secret under a key of the store; `None` where Vault holds the secret.
     pub fingerprint: Option<String>,
     /// The agents that may use it, by name.
@@ -107,6 +110,7 @@ fn credential(snapshot: &Snapshot, meta: &CredentialMeta, now: i64) -> Credentia
             broken: (!sound).then(|| why(snapshot, "credential", meta.name.as_str())),
         },
         source: meta.source.clone(),
+        secret_length: if meta.source == Source::Local { snapshot.rows.get(&meta.id).and_then(|row| sealed_length(&row.sealed)) } else { None },
         fingerprint: meta.fingerprint.clone(),
         agents,
         created_at: Some(time(meta.created_at)),

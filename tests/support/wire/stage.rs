@@ -46,12 +46,22 @@ impl Stage {
         F: Fn(Turn) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Result<(), Ending>> + Send + 'static,
     {
+        Self::dressed(h2, more, |home| add(home, &[], &fresh_key()), handler).await
+    }
+
+    /// The same where the test adds the credential `real` itself; it gives the key.
+    pub async fn dressed<F, A>(h2: Offer, more: &str, add: impl FnOnce(&Home) -> String, handler: F) -> Self
+    where
+        F: Fn(Turn) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<(), Ending>> + Send + 'static,
+    {
         let names = ["*.matched.test", "*.blind.test"];
         let h1 = WireOrigin::start(&names, Offer::of(Protocol::H1), handler.clone()).await;
         let h2 = WireOrigin::start(&names, h2, handler).await;
         let address = |origin| if origin == Protocol::H1 { h1.address() } else { h2.address() };
         let all = [(Protocol::H1, true), (Protocol::H1, false), (Protocol::H2, true), (Protocol::H2, false)];
-        let (home, serve, key) = serve(&all.map(|(origin, matched)| (host(origin, matched).to_owned(), address(origin))), more);
+        let hosts = all.map(|(origin, matched)| (host(origin, matched).to_owned(), address(origin)));
+        let (home, serve, key) = serve_dressed(&hosts, more, &[], add);
         Self { serve, h1, h2, home, key }
     }
 
@@ -87,6 +97,16 @@ pub fn serve(hosts: &[(String, SocketAddr)], more: &str) -> (Home, Serve, String
 
 /// The same with variables in the proxy's environment.
 pub fn serve_with(hosts: &[(String, SocketAddr)], more: &str, variables: &[(&str, &str)]) -> (Home, Serve, String) {
+    serve_dressed(hosts, more, variables, |home| add(home, &[], &fresh_key()))
+}
+
+/// Adds the credential `real` for `*.matched.test`; gives the key back.
+pub fn add(home: &Home, more: &[&str], key: &str) -> String {
+    home.ok_with(&[&["credential", "add", "real", "--allow", "*.matched.test"], more].concat(), key);
+    key.to_owned()
+}
+
+fn serve_dressed(hosts: &[(String, SocketAddr)], more: &str, variables: &[(&str, &str)], add: impl FnOnce(&Home) -> String) -> (Home, Serve, String) {
     let home = Home::with_key_file("");
     let authority = home.outside().join("origins-ca.pem");
     std::fs::write(&authority, AUTHORITY.pem()).unwrap();
@@ -95,8 +115,7 @@ pub fn serve_with(hosts: &[(String, SocketAddr)], more: &str, variables: &[(&str
         text.push_str(&format!("\"{host}:443\" = \"{address}\"\n"));
     }
     home.configure(&text);
-    let key = fresh_key();
-    home.add_key("real", &["*.matched.test"], &key);
+    let key = add(&home);
     let serve = Serve::start_with(&home, &[], variables);
     (home, serve, key)
 }
