@@ -167,15 +167,15 @@ cases! { is_refused {
 /// Each new connection is looked up and checked anew.
 #[test]
 fn a_name_that_turns_private_between_two_tunnels() {
+    const PRIVATE: [&[&str]; 3] = [&["127.0.0.2"], &["127.0.0.1", "127.0.0.2"], &["::1"]];
     let Some((Stage { world, dns }, port)) = Stage::at_the_origin("hostile::rebinding::a_name_that_turns_private_between_two_tunnels") else {
         return;
     };
     let agent = world.agent();
     dns.say("turns.example", Says::Addresses(&["127.0.0.1"]));
     assert_eq!(agent.connect(&format!("turns.example:{port}")).0.status, 200);
-    for private in [&["127.0.0.2"][..], &["127.0.0.1", "127.0.0.2"], &["::1"]] {
-        // The table of the server wants what lasts.
-        dns.say("turns.example", Says::Addresses(Box::leak(private.into())));
+    for private in PRIVATE {
+        dns.say("turns.example", Says::Addresses(private));
         agent.connect(&format!("turns.example:{port}")).0.expect_own(403, "private_address");
     }
     audit_says(&world, "denied", "private_address");

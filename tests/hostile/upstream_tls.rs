@@ -185,10 +185,10 @@ cases! { is_no_tls {
 /// Silence ends by the time limit.
 fn is_too_slow(answer: Vec<u8>) {
     let peer = Bytes::start(answer, false);
-    let world = world(HOST, peer.address, &[], &[], "[timeouts]\ntls = \"1s\"\n");
+    let world = world(HOST, peer.address, &[], &[], "[timeouts]\ntls = \"2s\"\n");
     world.agent().open(&format!("{HOST}:443")).get(HOST, "/x").expect_own(504, "upstream_timeout");
     audit_says(&world, "failed", "upstream_timeout");
-    assert!(world.serve.log().contains("took longer than 1s"), "{}", world.serve.log());
+    assert!(world.serve.log().contains("took longer than 2s"), "{}", world.serve.log());
     peer.got_no_request();
     nothing_was_sent(&world);
     is_well(&world);
