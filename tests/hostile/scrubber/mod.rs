@@ -11,7 +11,6 @@ mod timing;
 mod unread;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -215,6 +214,3 @@ fn special_key() -> String {
 fn stars(count: usize) -> String {
     "*".repeat(count)
 }
-
-/// Where the records of the audit log are waited for.
-const SECONDS: Duration = Duration::from_secs(5);
