@@ -25,6 +25,7 @@ mod stream;
 mod streams;
 mod ticker;
 mod tunnel;
+mod watched;
 mod wire;
 
 pub(crate) use connection::{Entry, serve};
