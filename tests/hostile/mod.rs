@@ -3,6 +3,9 @@
 
 mod addresses;
 mod case;
+mod downgrade;
+mod floods;
+mod framed;
 mod limits;
 mod lives;
 mod names;
