@@ -257,6 +257,10 @@ mod tests {
             );
         }
         assert!(read(Framing::Chunked, &[b'1'; 2000], 100).is_err());
+        // Extensions in all, too; single bytes with short ones are no more than they need.
+        let chunks = |extension: usize| [format!("1;{}\r\na\r\n", "e".repeat(extension)).repeat(1000).as_bytes(), b"0\r\n\r\n"].concat();
+        assert!(read(Framing::Chunked, &chunks(500), 1000).is_err());
+        assert_eq!(read(Framing::Chunked, &chunks(5), 1000).expect("valid").0.len(), 1000);
         assert_eq!(read(Framing::Chunked, b"3\r\nabc\r\n", 4).expect_err("no end"), BodyError::CutShort);
     }
 }

@@ -74,7 +74,7 @@ async fn play(mut peer: RawServer, bytes: Bytes, asked: Arc<AtomicUsize>, stream
         }
         streams.lock().unwrap().push(found.stream);
         // The first request of each pair is for `/bad`.
-        let bad = asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let bad = asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         peer.send(&if bad { bytes(found.stream) } else { answer(found.stream, "good") }).await?;
     }
 }
