@@ -11,7 +11,11 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
-use super::h1::{Framing, HeadError, RequestHead, ResponseHead, Target, content_length};
+use super::h1::{Framing, HeadError, MAX_FIELDS, RequestHead, ResponseHead, Target, content_length};
+
+mod frames;
+
+pub use frames::{Frames, Refused};
 
 /// The window of a connection, on either side: as much as the protocol allows (RFC 9113 6.9.1), so that each stream is held back by
 /// its own window and never by its neighbours'.
@@ -22,6 +26,12 @@ pub const SEND_BUFFER: usize = 256 * 1024;
 /// forgotten as faults, and ends the connection after many.
 pub const BROKEN_OFF: (usize, Duration) = (256, Duration::from_secs(10));
 
+/// Streams of a connection that may be reset because the peer broke the rules, provoked resets among them (CVE-2025-8671), or was
+/// refused for want of room; more end the connection.
+pub const FAULTS: usize = 256;
+/// Streams that a peer may have opened and reset before they were looked at (CVE-2023-44487); more at once end the connection.
+pub const RESET_UNSEEN: usize = 32;
+
 /// The one `:protocol` that is passed on (RFC 8441 5).
 pub const WEBSOCKET: &str = "websocket";
 
@@ -30,7 +40,7 @@ pub const WEBSOCKET: &str = "websocket";
 /// A missing `Host` is made of `:authority`; where both are there the caller compares them.
 ///
 /// # Errors
-/// [`HeadError::Bad`] names the rule that it breaks.
+/// [`HeadError::Bad`] names the rule that it breaks; too many fields are too large, as over HTTP/1.1.
 pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result<RequestHead, HeadError> {
     let Parts { mut method, uri, mut headers, .. } = parts;
     let mut framing = match (content_length(&headers)?, ended) {
@@ -40,6 +50,9 @@ pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result
         (_, true) => Framing::None,
         (None, false) => Framing::Chunked,
     };
+    if headers.len() > MAX_FIELDS {
+        return Err(HeadError::TooLarge);
+    }
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(HeadError::Bad("a request has one Host field at most"));
     }
@@ -67,9 +80,12 @@ pub fn request_head(parts: Parts, protocol: Option<&str>, ended: bool) -> Result
 /// Reads a response's head, an interim one too. `ended` says that no content follows.
 ///
 /// # Errors
-/// [`HeadError::Bad`] where the length is malformed.
+/// [`HeadError::Bad`] where the length is malformed, [`HeadError::TooLarge`] where there are too many fields.
 pub fn response_head(response: Response<()>, method: &Method, ended: bool) -> Result<ResponseHead, HeadError> {
     let (parts, ()) = response.into_parts();
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(HeadError::TooLarge);
+    }
     let status = parts.status;
     let bodiless = *method == Method::HEAD || status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let framing = match (bodiless, ended) {

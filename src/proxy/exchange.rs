@@ -18,6 +18,8 @@ use crate::message::hop_by_hop;
 
 /// Interim answers to one request.
 const MAX_INTERIM: u8 = 32;
+/// What their fields may have in all.
+const MAX_INTERIM_BYTES: usize = 64 * 1024;
 /// So much of a request's content is kept until the answer begins, to be sent again.
 const KEPT: usize = 64 * 1024;
 
@@ -91,6 +93,7 @@ pub(super) struct Exchange<'a, A, O> {
     /// The answer's head, as long as it waits for the first of the body.
     waiting: Option<ResponseHead>,
     interim: u8,
+    interim_bytes: usize,
     started: Instant,
     last: Instant,
     /// When a stuck upload's agent is looked after next.
@@ -126,6 +129,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             down: Down::Head,
             waiting: None,
             interim: 0,
+            interim_bytes: 0,
             started,
             last: started,
             look: None,
@@ -236,7 +240,8 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
     /// The answer, origin to agent. Says whether anything moved.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Fail> {
         let mut moved = false;
-        while self.agent.pending() < HIGH_WATER {
+        // Heads are taken however little the agent reads: nothing else holds back an origin that sends interim ones without end.
+        while self.agent.pending() < HIGH_WATER || matches!(self.down, Down::Head) {
             let step = match self.down {
                 Down::Head => self.poll_head(cx)?,
                 Down::Body => self.poll_body(cx)?,
@@ -260,7 +265,7 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
     }
 
     fn on_head(&mut self, mut head: ResponseHead) -> Result<(), Fail> {
-        let upgrade = head.headers.get(http::header::UPGRADE).cloned();
+        let to_websocket = switches_to_websocket(&head.headers);
         hop_by_hop::strip_response(&mut head.headers);
         self.filter.head(&mut head.headers);
         head.reason = self.filter.reason(head.reason);
@@ -272,7 +277,10 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             if !self.asked.upgrade || !self.up_done {
                 return Err(Fail::upstream("the origin switched protocols unasked"));
             }
-            head.headers.insert(http::header::UPGRADE, upgrade.unwrap_or(http::HeaderValue::from_static("websocket")));
+            if !to_websocket {
+                return Err(Fail::upstream("the origin switched to another protocol than was asked for"));
+            }
+            head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
             self.taken.forget();
             self.first_byte(head.status);
             self.agent.switch(head);
@@ -281,7 +289,8 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
         }
         if head.status.is_informational() {
             self.interim += 1;
-            if self.interim > MAX_INTERIM {
+            self.interim_bytes += head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+            if self.interim > MAX_INTERIM || self.interim_bytes > MAX_INTERIM_BYTES {
                 return Err(Fail::upstream("the origin sent too many interim answers"));
             }
             self.agent.interim(head);
@@ -396,4 +405,11 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
             Poll::Ready(()) => Some(End::Answered { whole: false }),
         }
     }
+}
+
+/// Whether an answer names one protocol that it switches to, and that is the one that is passed on (RFC 9110 7.8).
+fn switches_to_websocket(fields: &HeaderMap) -> bool {
+    let mut protocols = fields.get_all(http::header::UPGRADE).iter();
+    let first = protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    first && protocols.next().is_none()
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri};
 
 use super::authenticate::{Proof, authenticate};
 use super::blind::Blind;
@@ -189,7 +189,7 @@ fn absolute(head: &RequestHead, uri: &Uri) -> Result<(Scheme, Authority), ProxyE
     };
     let text = uri.authority().map_or("", http::uri::Authority::as_str);
     let authority = Authority::parse(text, Some(scheme.default_port())).map_err(|e| bad(format!("the request's host is refused: {e}")))?;
-    let host = head.headers.get(http::header::HOST).filter(|_| head.version != Version::HTTP_10);
+    let host = head.headers.get(http::header::HOST);
     if host.is_some_and(|host| !authority.is_named_by(host.as_bytes(), scheme.default_port())) {
         return Err(ProxyError::new(Code::Misdirected, "the Host field names another host than the request's URI"));
     }

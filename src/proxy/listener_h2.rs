@@ -25,7 +25,8 @@ use crate::message::h2::request_head;
 pub(super) async fn serve(gate: &Gate, io: Box<dyn Wire>, reached: &Reached, ticker: Ticker, drain: Drain) {
     let patience = || gate.patience(&gate.proxy().live().settings);
     let request = |request, respond| one(gate, reached, request, respond);
-    streams::run(gate.proxy(), io, patience, request, ticker, drain).await;
+    let refused = |error| drop(gate.refuse(&Method::GET, error));
+    streams::run(gate.proxy(), io, patience, request, refused, ticker, drain).await;
 }
 
 /// Carries out one request or one tunnel. The connection is of use after either.

@@ -26,6 +26,7 @@ mod streams;
 mod suspension;
 mod ticker;
 mod tunnel;
+mod watched;
 mod wire;
 
 pub(crate) use connection::{Entry, serve};

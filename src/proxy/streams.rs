@@ -13,7 +13,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use http::{Method, Request};
 
 use super::connection::Drain;
-use super::error::ProxyError;
+use super::error::{Code, ProxyError};
 use super::forward::Carrier;
 use super::intercept::checked_target;
 use super::live::{Proxy, Settings};
@@ -21,8 +21,9 @@ use super::outcome::Progress;
 use super::record::Record;
 use super::side::{AgentH2, AgentSide as _, HTTP2};
 use super::ticker::Ticker;
+use super::watched::{Watch, Watched};
 use super::wire::Wire;
-use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, SEND_BUFFER, request_head};
+use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, FAULTS, RESET_UNSEEN, Refused, SEND_BUFFER, request_head};
 
 /// How much of one request's content may come before it is passed on.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -30,6 +31,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const STREAMS: u32 = 128;
 /// What small frames that were not yet passed on may cost beyond their content.
 const FRAME_BUDGET: usize = 4 * 1024 * 1024;
+/// What is recorded of an agent that sends frames without content, and little else.
+const FLOOD: &str = "the connection is a flood of frames that carry nothing, and was ended";
 /// How long an agent may take to close a connection that was ended in order.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ fn builder(settings: &Settings) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(FRAME_BUDGET)
         .max_concurrent_reset_streams(BROKEN_OFF.0)
+        .max_local_error_reset_streams(Some(FAULTS))
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
         .reset_stream_duration(BROKEN_OFF.1)
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
@@ -52,37 +57,46 @@ fn builder(settings: &Settings) -> Builder {
 pub(super) async fn serve(proxy: &Arc<Proxy>, io: Box<dyn Wire>, carrier: &Carrier, names_agree: bool, ticker: Ticker, drain: Drain) {
     let idle = proxy.live().settings.idle;
     let request = |request, respond| one(proxy, carrier, names_agree, request, respond);
-    run(proxy, io, || idle, request, ticker, drain).await;
+    let refused = |error: ProxyError| {
+        let mut record = Record::to(proxy, &Method::GET, carrier.authority(), "");
+        record.agent(carrier.agent().name.as_str()).protocol(HTTP2);
+        record.failed(&error, &Progress::default());
+    };
+    run(proxy, io, || idle, request, refused, ticker, drain).await;
 }
 
 /// Serves a connection to its end. `patience` says how long it may go without a request; `request` carries one out, and
-/// says whether the connection is of no more use.
+/// says whether the connection is of no more use; `refused` records what was refused before there was a request.
 pub(super) async fn run<F: Future<Output = bool>>(
     proxy: &Proxy,
     io: Box<dyn Wire>,
     patience: impl Fn() -> Duration,
     request: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+    refused: impl Fn(ProxyError),
     ticker: Ticker,
     drain: Drain,
 ) {
     let settings = Arc::clone(&proxy.live().settings);
+    let (io, watch) = Watched::new(io);
     let shaking = builder(&settings).handshake::<_, Bytes>(io);
     let Ok(Ok(connection)) = tokio::time::timeout(settings.request_head, shaking).await else {
         // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
         return;
     };
-    let connection = Some(connection);
-    let mut streams =
-        Streams { connection, requests: FuturesUnordered::new(), request, patience, ticker, drain, last: Instant::now(), leaving: None };
+    let (connection, requests) = (Some(connection), FuturesUnordered::new());
+    let mut streams = Streams { connection, watch, requests, request, refused, patience, ticker, drain, last: Instant::now(), leaving: None };
     std::future::poll_fn(|cx| streams.poll(cx)).await;
 }
 
 /// The connection, and the requests on it.
-struct Streams<F, R, P> {
+struct Streams<F, R, E, P> {
     /// Nothing once it is over: its drop tells each request that its stream is gone.
-    connection: Option<Connection<Box<dyn Wire>, Bytes>>,
+    connection: Option<Connection<Watched, Bytes>>,
+    /// What its frames tell beside the requests that come of them.
+    watch: Watch,
     requests: FuturesUnordered<F>,
     request: R,
+    refused: E,
     patience: P,
     ticker: Ticker,
     drain: Drain,
@@ -91,10 +105,11 @@ struct Streams<F, R, P> {
     leaving: Option<Instant>,
 }
 
-impl<F, R, P> Streams<F, R, P>
+impl<F, R, E, P> Streams<F, R, E, P>
 where
     F: Future<Output = bool>,
     R: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+    E: Fn(ProxyError),
     P: Fn() -> Duration,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -111,27 +126,64 @@ where
             };
             // This sends, too, what the requests have made.
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.requests.push((self.request)(request, respond)),
-                Poll::Ready(_) => self.connection = None,
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.watch.look().frames.taken(respond.stream_id().into());
+                    self.requests.push((self.request)(request, respond));
+                }
+                Poll::Ready(ended) => {
+                    self.tell_refused();
+                    if let Some(Err(error)) = ended {
+                        self.tell_end(&error);
+                    }
+                    self.connection = None;
+                }
+                Poll::Pending if std::mem::take(&mut self.watch.look().flooded) => {
+                    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    (self.refused)(ProxyError::new(Code::BadRequest, FLOOD));
+                }
                 Poll::Pending => break,
             }
         }
+        self.tell_refused();
         if self.leaving.is_none() && self.drain.as_mut().poll(cx).is_ready() {
             self.leave();
             cx.waker().wake_by_ref();
         }
-        // What h2 was given may still be on its way, to an agent that reads slowly.
-        if self.requests.is_empty() && !self.connection.as_mut().is_some_and(|c| c.has_streams()) {
+        if self.requests.is_empty() {
+            // What h2 was given may still be on its way to an agent that reads slowly, but not for ever.
+            let unread = self.connection.as_mut().is_some_and(|c| c.has_streams());
+            let farewell = if unread { (self.patience)() } else { FAREWELL };
             match self.leaving {
                 None if self.ticker.poll_at(self.last + (self.patience)(), cx) => {
                     self.leave();
                     cx.waker().wake_by_ref();
                 }
-                Some(since) if self.ticker.poll_at(since.max(self.last) + FAREWELL, cx) => return Poll::Ready(()),
+                Some(since) if self.ticker.poll_at(since.max(self.last) + farewell, cx) => return Poll::Ready(()),
                 _ => {}
             }
         }
         Poll::Pending
+    }
+
+    /// Records the streams that h2 refused by itself, which no request came of.
+    fn tell_refused(&self) {
+        let refused = self.watch.look().frames.refused();
+        for stream in refused {
+            let (code, message) = match stream {
+                Refused::TooLarge => (Code::HeaderTooLarge, "the request is refused: the head is too large"),
+                Refused::TooMany => (Code::Overloaded, "the connection has too many requests at once"),
+                Refused::Malformed => (Code::BadRequest, "the request is refused: it breaks HTTP/2"),
+            };
+            (self.refused)(ProxyError::new(code, message));
+        }
+    }
+
+    /// Records the end of the connection, where the agent broke the rules.
+    fn tell_end(&self, error: &h2::Error) {
+        if error.is_go_away() && error.is_library() {
+            let reason = error.reason().unwrap_or(h2::Reason::PROTOCOL_ERROR);
+            (self.refused)(ProxyError::new(Code::BadRequest, format!("the connection breaks HTTP/2, and was ended: {reason}")));
+        }
     }
 
     /// Takes no more requests; those in flight go on.

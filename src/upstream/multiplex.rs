@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::pool::IDLE_FOR;
 use super::slot::Slot;
 use super::stream::UpstreamStream;
-use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, SEND_BUFFER};
+use crate::message::h2::{BROKEN_OFF, CONNECTION_WINDOW, FAULTS, Frames, SEND_BUFFER};
 
 /// What an origin may send of one answer before it is passed on.
 const STREAM_WINDOW: u32 = 512 * 1024;
@@ -103,8 +103,9 @@ impl Multiplexed {
             .data_frame_budget(FRAME_BUDGET)
             .initial_max_send_streams(UNKNOWN_STREAMS)
             .max_concurrent_reset_streams(BROKEN_OFF.0)
+            .max_local_error_reset_streams(Some(FAULTS))
             .reset_stream_duration(BROKEN_OFF.1)
-            .handshake(Heard { stream, vital: Arc::clone(&vital) });
+            .handshake(Heard { stream, vital: Arc::clone(&vital), frames: Frames::of_origin() });
         let (sender, mut connection) = handshake.await?;
         let pings = connection.ping_pong().expect("it is taken once, here");
         Ok((Arc::new(Self { sender, vital: Arc::clone(&vital), peer }), Driver { connection, pings, vital }))
@@ -310,29 +311,36 @@ async fn answers(pings: &mut PingPong, vital: &Vital) -> bool {
     }
 }
 
-/// A stream that notes when something comes.
+/// A stream that notes when something comes, and ends where it is a flood of frames that carry nothing.
 struct Heard {
     stream: UpstreamStream,
     vital: Arc<Vital>,
+    frames: Frames,
 }
 
 impl AsyncRead for Heard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.vital.note(&self.vital.heard);
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.vital.note(&self.vital.heard);
+        if self.frames.came(&buf.filled()[before..], std::time::Instant::now()) {
+            return Poll::Ready(Err(io::Error::other("the origin sends frames that carry nothing, and little else")));
         }
-        polled
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Heard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.frames.went(&buf[..sent]);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.frames.went_of(bufs, sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,147 +1,131 @@
-//! Names that are checked in one form and could be meant in another: CONNECT, `Host` and the request target.
+//! Names that are checked in one form and could be meant in another: CONNECT, SNI, `Host`, `:authority` and the request target.
+//! Whatever disagrees is refused before anything is sent, or even dialled.
 
+mod absolute;
+mod hello;
+mod http2;
+mod inside;
+
+use super::case::{audit_says, cases, is_well, nothing_was_sent, record_of};
 use super::raw;
-use crate::support::raw::read_reply;
+use crate::support::raw::{Reply, read_reply};
 use crate::support::{Origin, World};
 
-/// What a request inside a tunnel to `openrouter.ai:443` says, and the target that the origin gets, if it gets one.
-const INSIDE: [(&str, &str, Option<&str>); 31] = [
-    ("/x", "openrouter.ai", Some("/x")),
-    ("/x", "OpenRouter.AI.", Some("/x")),
-    ("/x", "openrouter.ai:443", Some("/x")),
-    ("/x", "openrouter.ai:", Some("/x")),
-    ("/x", "openrouter.ai:0443", Some("/x")),
-    ("//evil.example/x", "openrouter.ai", Some("//evil.example/x")),
-    ("https://openrouter.ai/x?y", "openrouter.ai", Some("/x?y")),
-    ("HTTPS://OPENROUTER.AI:443/x", "openrouter.ai", Some("/x")),
-    ("https://openrouter.ai", "openrouter.ai", Some("/")),
-    ("https://openrouter.ai?y=1", "openrouter.ai", Some("/?y=1")),
-    ("/x", "openrouter.ai:80", None),
-    ("/x", "openrouter.ai:8443", None),
-    ("/x", "openrouter.ai:443:443", None),
-    ("/x", "openrouter.ai:65979", None),
-    ("/x", "openrouter.ai..", None),
-    ("/x", "user@openrouter.ai", None),
-    ("/x", "openrouter.ai@evil.example", None),
-    ("/x", "openrouter.ai, evil.example", None),
-    ("/x", "openrouter.ai/evil.example", None),
-    ("/x", "openrouter.ai#evil.example", None),
-    ("/x", "openrouter%2eai", None),
-    ("/x", "[openrouter.ai]", None),
-    ("/x", "openrouter\u{3002}ai", None),
-    ("/x", "127.0.0.1", None),
-    ("/x", "", None),
-    ("http://openrouter.ai/x", "openrouter.ai", None),
-    ("https://openrouter.ai:8443/x", "openrouter.ai", None),
-    ("https://evil.example/x", "openrouter.ai", None),
-    ("https://user@openrouter.ai/x", "openrouter.ai", None),
-    ("https://openrouter.ai@evil.example/x", "openrouter.ai", None),
-    ("https://openrouter.ai/x", "evil.example", None),
-];
-
-#[test]
-fn inside_a_tunnel_only_the_connect_host_gets_a_request_and_in_one_form() {
-    let world = World::agreeable();
-    let agent = world.agent();
-    for (target, host, expected) in INSIDE {
-        world.origin.forget();
-        let reply = agent.open("openrouter.ai:443").ask(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        let got = world.origin.recorded();
-        match expected {
-            Some(sent) => {
-                assert_eq!(reply.status, 200, "{target} {host}: {reply:?}");
-                assert_eq!((got[0].target.as_str(), got[0].value("host").as_str()), (sent, "openrouter.ai"), "{target} {host}");
-                assert_eq!((got[0].values("authorization"), got[0].sni.as_deref()), (vec![world.bearer()], Some("openrouter.ai")), "{target} {host}");
-            }
-            None => {
-                assert!(matches!(reply.status, 400 | 421), "{target} {host}: {reply:?}");
-                assert!(got.is_empty(), "{target} {host}: {got:?}");
-            }
-        }
-    }
+/// A request that names its host in two ways is 400 or 421, and nobody was dialled for it.
+#[track_caller]
+fn is_refused(world: &World, reply: &Reply) {
+    let code = match reply.status {
+        400 => "bad_request",
+        421 => "misdirected",
+        _ => panic!("neither 400 nor 421: {reply:?}"),
+    };
+    reply.expect_own(reply.status, code);
+    let record = audit_says(world, "denied", code);
+    assert_eq!((record["status"].as_u64(), record["upstream_addr"].is_null()), (Some(reply.status.into()), true), "{record}");
+    nothing_was_sent(world);
+    assert_eq!(world.origin.accepted(), 0, "nothing was dialled");
 }
+
+/// The one request that came is for this target at `openrouter.ai`, with the key, to that name's certificate.
+#[track_caller]
+fn came_with_the_key(world: &World, target: &str) {
+    let got = world.origin.recorded();
+    let [one] = got.as_slice() else { panic!("one request: {got:?}") };
+    assert_eq!((one.target.as_str(), one.value("host").as_str()), (target, "openrouter.ai"));
+    assert_eq!((one.values("authorization"), one.sni.as_deref()), (vec![world.bearer()], Some("openrouter.ai")));
+    let record = record_of(world, "ok");
+    assert_eq!((record["decision"].as_str(), record["host"].as_str(), record["port"].as_u64()), (Some("injected"), Some("openrouter.ai"), Some(443)));
+}
+
+cases! { is_read_as_the_host_that_it_is {
+    connect_as_it_is: "openrouter.ai:443",
+    connect_in_upper_case: "OPENROUTER.AI:443",
+    connect_with_a_trailing_dot: "openrouter.ai.:443",
+    connect_with_a_zero_before_the_port: "openrouter.ai:0443",
+    connect_with_a_full_width_letter: "\u{ff4f}penrouter.ai:443",
+    connect_with_an_ideographic_full_stop: "openrouter\u{3002}ai:443",
+    connect_with_a_full_width_full_stop_at_the_end: "openrouter.ai\u{ff0e}:443",
+    connect_with_a_kelvin_sign_elsewhere_in_the_name: "openrouter.a\u{2139}:443",
+} }
 
 /// A CONNECT target is either read as the host that it is, and then intercepted, or refused: never tunnelled past the rules.
-#[test]
-fn no_spelling_of_a_matched_host_is_tunnelled() {
+fn is_read_as_the_host_that_it_is(target: &str) {
     let world = World::agreeable();
     let agent = world.agent();
-    let table = [
-        ("openrouter.ai:443", true),
-        ("OPENROUTER.AI:443", true),
-        ("openrouter.ai.:443", true),
-        ("openrouter.ai:0443", true),
-        ("\u{ff4f}penrouter.ai:443", true),
-        ("openrouter\u{3002}ai:443", true),
-        ("openrouter.ai..:443", false),
-        (".openrouter.ai:443", false),
-        ("user@openrouter.ai:443", false),
-        ("user:pass@openrouter.ai:443", false),
-        ("openrouter.ai:443/", false),
-        ("openrouter.ai:443?", false),
-        ("http://openrouter.ai:443", false),
-        ("[openrouter.ai]:443", false),
-        ("openrouter%2eai:443", false),
-        ("openrouter.ai%00.evil.example:443", false),
-        ("openrouter.ai:+443", false),
-        ("openrouter.ai:65979", false),
-        ("openrouter.ai:443:443", false),
-        ("*.openrouter.ai:443", false),
-        ("openrouter.ai", false),
-        (":443", false),
-    ];
-    for (target, read) in table {
-        let (reply, stream) = agent.connect(target);
-        if read {
-            assert_eq!(reply.status, 200, "{target}: {reply:?}");
-            let mut conn = agent.handshake(stream, "openrouter.ai", true).unwrap();
-            assert!(conn.intercepted(), "{target}");
-            assert_eq!(conn.get("openrouter.ai", "/").status, 200, "{target}");
-            assert_eq!(world.origin.last().values("authorization"), [world.bearer()], "{target}");
-        } else {
-            assert_eq!(reply.status, 400, "{target}: {reply:?}");
-        }
-    }
+    let (reply, stream) = agent.connect(target);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let mut conn = agent.handshake(stream, "openrouter.ai", true).unwrap();
+    assert!(conn.intercepted());
+    assert_eq!(conn.get("openrouter.ai", "/").status, 200);
+    came_with_the_key(&world, "/");
+    is_well(&world);
 }
 
-#[test]
-fn in_absolute_form_the_uri_and_host_must_agree() {
+cases! { is_no_connect_target {
+    connect_with_two_trailing_dots: "openrouter.ai..:443",
+    connect_with_a_leading_dot: ".openrouter.ai:443",
+    connect_with_a_user: "user@openrouter.ai:443",
+    connect_with_a_user_and_a_password: "user:pass@openrouter.ai:443",
+    connect_with_a_path: "openrouter.ai:443/",
+    connect_with_a_query: "openrouter.ai:443?",
+    connect_with_a_fragment: "openrouter.ai:443#",
+    connect_with_a_scheme: "http://openrouter.ai:443",
+    connect_with_a_name_in_brackets: "[openrouter.ai]:443",
+    connect_with_an_escaped_dot: "openrouter%2eai:443",
+    connect_with_an_escaped_nul: "openrouter.ai%00.evil.example:443",
+    connect_with_a_signed_port: "openrouter.ai:+443",
+    connect_with_a_port_that_wraps_to_443: "openrouter.ai:65979",
+    connect_with_port_0: "openrouter.ai:0",
+    connect_with_a_hexadecimal_port: "openrouter.ai:0x1bb",
+    connect_with_a_full_width_port: "openrouter.ai:\u{ff14}\u{ff14}\u{ff13}",
+    connect_with_two_ports: "openrouter.ai:443:443",
+    connect_with_a_wildcard: "*.openrouter.ai:443",
+    connect_without_a_port: "openrouter.ai",
+    connect_with_an_empty_port: "openrouter.ai:",
+    connect_without_a_host: ":443",
+    connect_to_a_slash: "/",
+    connect_with_a_backslash: "openrouter.ai\\:443",
+    connect_with_a_comma: "openrouter.ai,evil.example:443",
+    connect_with_a_label_that_is_too_long: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.openrouter.ai:443",
+    connect_with_a_broken_a_label: "xn--\u{e4}.openrouter.ai:443",
+    connect_with_a_zone: "[fe80::1%25lo]:443",
+    connect_with_an_unbracketed_ipv6_address: "::1:443",
+    connect_with_an_unclosed_bracket: "[::1:443",
+    connect_with_a_number_too_large_for_an_address: "4294967296:443",
+    connect_with_five_numbers: "1.2.3.4.5:443",
+} }
+
+fn is_no_connect_target(target: &str) {
     let world = World::agreeable();
-    let agent = world.agent();
-    let table = [
-        ("http://openrouter.ai/x", "openrouter.ai", Some("/x")),
-        ("http://openrouter.ai:80/x", "OPENROUTER.AI.", Some("/x")),
-        ("HTTP://openrouter.ai", "openrouter.ai:80", Some("/")),
-        ("http://openrouter.ai?y=1", "openrouter.ai", Some("/?y=1")),
-        ("http://openrouter.ai/x", "evil.example", None),
-        ("http://openrouter.ai/x", "openrouter.ai:443", None),
-        ("http://user:pass@openrouter.ai/x", "openrouter.ai", None),
-        ("http://openrouter.ai@evil.example/x", "openrouter.ai", None),
-        ("http://openrouter.ai:8443/x", "openrouter.ai", None),
-        ("http:///x", "openrouter.ai", None),
-        ("https://openrouter.ai/x", "evil.example", None),
-        ("https://openrouter.ai/x", "openrouter.ai:80", None),
-        ("https://openrouter.ai@evil.example/x", "openrouter.ai", None),
-        ("ftp://openrouter.ai/x", "openrouter.ai", None),
-        ("//openrouter.ai/x", "openrouter.ai", None),
-        ("openrouter.ai/x", "openrouter.ai", None),
-    ];
-    for (uri, host, expected) in table {
-        world.origin.forget();
-        let all = raw(&agent, &format!("GET {uri} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: {{auth}}\r\nConnection: close\r\n\r\n"));
-        let got = world.origin.recorded();
-        match expected {
-            Some(sent) => {
-                assert!(all.starts_with("HTTP/1.1 200 "), "{uri}: {all}");
-                assert_eq!((got[0].target.as_str(), got[0].value("host").as_str()), (sent, "openrouter.ai"), "{uri}");
-                assert!(got[0].values("authorization").is_empty() && got[0].values("proxy-authorization").is_empty(), "{uri}: plain HTTP is bare");
-            }
-            None => {
-                assert!(["400", "403", "421"].contains(&&all[9..12]), "{uri} {host}: {all}");
-                assert!(got.is_empty(), "{uri} {host}: {got:?}");
-            }
-        }
-    }
+    let (reply, _) = world.agent().connect(target);
+    assert_eq!(reply.status, 400, "{reply:?}");
+    is_refused(&world, &reply);
+    is_well(&world);
+}
+
+cases! { is_the_address_that_it_means {
+    loopback_in_hexadecimal_and_two_parts: "0x7f.1:443",
+    loopback_in_octal: "0177.0.0.1:443",
+    loopback_as_one_number: "2130706433:443",
+    loopback_as_one_hexadecimal_number: "0x7f000001:443",
+    loopback_with_a_trailing_dot: "127.0.0.1.:443",
+    loopback_in_full_width_digits: "\u{ff11}\u{ff12}\u{ff17}.1:443",
+    loopback_of_ipv6: "[::1]:443",
+    loopback_of_ipv6_at_length: "[0:0:0:0:0:0:0:0001]:443",
+    loopback_mapped_into_ipv6: "[::ffff:127.0.0.1]:443",
+    loopback_mapped_into_ipv6_in_hexadecimal: "[::ffff:7f00:1]:443",
+} }
+
+/// No spelling of an address gets round the check of it.
+fn is_the_address_that_it_means(target: &str) {
+    let world = World::agreeable();
+    let (reply, _) = world.agent().connect(target);
+    assert_eq!(reply.status, 403, "{reply:?}");
+    reply.expect_own(403, "private_address");
+    let record = audit_says(&world, "denied", "private_address");
+    assert!(["127.0.0.1", "::1", "::ffff:127.0.0.1"].contains(&record["host"].as_str().unwrap()), "in its one form: {record}");
+    nothing_was_sent(&world);
+    is_well(&world);
 }
 
 /// TRACE would have the origin send back what it got.
@@ -162,5 +146,7 @@ fn trace_is_not_passed_on_by_any_way() {
     let (_, mut stream) = agent.connect("example.net:80");
     stream.write_all(b"TRACE / HTTP/1.1\r\nHost: example.net\r\n\r\n").unwrap();
     read_reply(&mut stream, None).unwrap().expect_own(405, "method_denied");
-    assert!(world.origin.recorded().is_empty());
+    audit_says(&world, "denied", "method_denied");
+    nothing_was_sent(&world);
+    is_well(&world);
 }

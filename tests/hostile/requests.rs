@@ -1,6 +1,12 @@
 //! Requests that two programs could frame in two ways, sent by an agent to smuggle one past the rules.
 
-use super::case::{audit_says, cases, is_well, nothing_was_sent};
+mod behind;
+mod bodies;
+mod large;
+
+use std::io::Write as _;
+
+use super::case::{audit_says, cases, is_well, nothing_was_sent, record_of};
 use super::raw;
 use crate::support::World;
 use crate::support::raw::read_reply;
@@ -43,6 +49,65 @@ cases! { is_refused {
     another_version: "GET / HTTP/1.9\r\nHost: openrouter.ai\r\n\r\n",
     a_fragment: "GET /a#b HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
     a_target_without_a_slash: "GET a HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    two_differing_lengths_far_apart: "POST / HTTP/1.1\r\nContent-Length: 0\r\nHost: openrouter.ai\r\nX: 1\r\ncontent-length: 5\r\n\r\n",
+    a_length_in_full_width_digits: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: \u{ff15}\r\n\r\nabcde",
+    a_length_with_a_fraction: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 5.0\r\n\r\nabcde",
+    a_length_with_an_exponent: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 5e0\r\n\r\nabcde",
+    a_length_with_a_space_inside: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 1 0\r\n\r\nabcde",
+    a_quoted_length: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: \"5\"\r\n\r\nabcde",
+    chunked_with_a_parameter: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+    chunked_in_a_list_of_one: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked,\r\n\r\n0\r\n\r\n",
+    chunked_twice_in_one_field: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    chunked_with_a_dotless_letter: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chun\u{212a}ed\r\n\r\n0\r\n\r\n",
+    an_empty_transfer_encoding: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
+    identity_as_a_transfer_encoding: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nabcde",
+    a_vertical_tab_before_the_colon: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length\u{b}: 5\r\n\r\nabcde",
+    a_nul_before_the_colon: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length\0: 5\r\n\r\nabcde",
+    a_non_breaking_space_before_the_colon: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length\u{a0}: 5\r\n\r\nabcde",
+    a_field_folded_by_a_tab: "POST / HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n",
+    a_line_of_spaces: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\n  \r\n\r\n",
+    a_bare_lf_in_the_first_line: "GET / HTTP/1.1\nHost: openrouter.ai\r\n\r\n",
+    a_bare_lf_between_two_fields: "GET / HTTP/1.1\r\nHost: openrouter.ai\nX: a\r\n\r\n",
+    a_bare_lf_as_the_blank_line: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\n\nGET /hidden HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_bare_cr_in_the_first_line: "GET /\rx HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_bare_cr_as_a_line_end: "GET / HTTP/1.1\rHost: openrouter.ai\r\n\r\n",
+    a_bare_cr_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX\rY: a\r\n\r\n",
+    two_crs_at_the_end_of_a_line: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\r\nX: a\r\n\r\n",
+    a_nul_in_the_first_line: "GET /\0 HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_nul_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX\0: a\r\n\r\n",
+    an_escape_in_a_value: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX: \u{1b}[31m\r\n\r\n",
+    a_backspace_in_a_value: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX: a\u{8}b\r\n\r\n",
+    a_vertical_tab_in_a_value: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX: a\u{b}b\r\n\r\n",
+    a_form_feed_in_a_value: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX: a\u{c}b\r\n\r\n",
+    a_delete_in_a_value: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX: a\u{7f}b\r\n\r\n",
+    a_delete_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX\u{7f}: a\r\n\r\n",
+    a_delete_in_the_target: "GET /\u{7f} HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_letter_beyond_ascii_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX\u{e9}: a\r\n\r\n",
+    a_letter_beyond_ascii_in_the_method: "G\u{c9}T / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_bracket_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX[0]: a\r\n\r\n",
+    a_space_in_a_name: "GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX Y: a\r\n\r\n",
+    a_version_of_http_2: "GET / HTTP/2.0\r\nHost: openrouter.ai\r\n\r\n",
+    a_version_of_http_0_9: "GET / HTTP/0.9\r\nHost: openrouter.ai\r\n\r\n",
+    a_version_in_lower_case: "GET / http/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_version_with_a_zero_before: "GET / HTTP/01.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_version_with_a_zero_behind: "GET / HTTP/1.10\r\nHost: openrouter.ai\r\n\r\n",
+    a_version_of_another_protocol: "GET / ICAP/1.0\r\nHost: openrouter.ai\r\n\r\n",
+    no_version: "GET /\r\nHost: openrouter.ai\r\n\r\n",
+    a_space_behind_the_version: "GET / HTTP/1.1 \r\nHost: openrouter.ai\r\n\r\n",
+    a_tab_in_the_first_line: "GET\t/ HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    two_spaces_before_the_version: "GET /  HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_space_before_the_method: " GET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_space_in_the_target: "GET /a b HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    no_method: " / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_method_that_is_no_token: "G(ET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_method_with_a_colon: "GET: / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    two_empty_lines_first: "\r\n\r\nGET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_bare_lf_first: "\nGET / HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_preface_of_http_2: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    an_asterisk_for_get: "GET * HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    an_empty_target: "GET  HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n",
+    a_field_before_the_first_line: "Host: openrouter.ai\r\nGET / HTTP/1.1\r\n\r\n",
+    http_0_9: "GET /\r\n\r\n",
 } }
 
 /// What could be framed in two ways: refused in a tunnel and in absolute form, and nothing after it is read.
@@ -66,135 +131,68 @@ fn is_refused(request: &str) {
     is_well(&world);
 }
 
-/// Chunked bodies that break off: what went before may have been sent, what follows is never a request.
-#[test]
-fn a_broken_chunk_ends_both_connections() {
+cases! { is_refused_by_the_listener {
+    connect_with_a_length: "CONNECT openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\n{proof}Content-Length: 5\r\n\r\nabcde",
+    connect_with_chunks: "CONNECT openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\n{proof}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    connect_with_a_length_and_chunks: "CONNECT openrouter.ai:443 HTTP/1.1\r\n{proof}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    connect_with_two_hosts: "CONNECT openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\nHost: openrouter.ai:443\r\n{proof}\r\n",
+    connect_with_a_folded_field: "CONNECT openrouter.ai:443 HTTP/1.1\r\n{proof}X: a\r\n b\r\n\r\n",
+    connect_with_a_bare_lf: "CONNECT openrouter.ai:443 HTTP/1.1\n{proof}\r\n",
+    connect_in_http_2_0: "CONNECT openrouter.ai:443 HTTP/2.0\r\n{proof}\r\n",
+    connect_without_a_target: "CONNECT  HTTP/1.1\r\n{proof}\r\n",
+    connect_in_lower_case: "connect openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\n{proof}\r\n",
+    connect_to_a_name_that_is_none: "CONNECT openrouter..ai:443 HTTP/1.1\r\nHost: openrouter..ai:443\r\n{proof}\r\n",
+    the_first_line_alone: "GET http://openrouter.ai/\r\n\r\n",
+    options_of_the_proxy: "OPTIONS * HTTP/1.1\r\nHost: openrouter.ai\r\n{proof}\r\n",
+} }
+
+/// To the listener, with bytes behind it that would be a request, or what a tunnel begins with: answered, closed, never read.
+fn is_refused_by_the_listener(request: &str) {
     let world = World::agreeable();
-    let agent = world.agent();
-    let table = [
-        ("a size that is no number", "g\r\nab\r\n0\r\n\r\n"),
-        ("an 0x size", "0x2\r\nab\r\n0\r\n\r\n"),
-        ("a negative size", "-2\r\nab\r\n0\r\n\r\n"),
-        ("an empty size", "\r\n0\r\n\r\n"),
-        ("a size beyond 64 bits", "10000000000000002\r\nab\r\n0\r\n\r\n"),
-        ("a bare LF after the size", "2\nab\r\n0\r\n\r\n"),
-        ("a bare CR in the extension", "2;a\rb\r\nab\r\n0\r\n\r\n"),
-        ("data longer than its size", "2\r\nabc\r\n0\r\n\r\n"),
-        ("no CR after the data", "2\r\nab\n0\r\n\r\n"),
-        ("a folded trailer", "2\r\nab\r\n0\r\nX: a\r\n b\r\n\r\n"),
-        ("a trailer without a colon", "2\r\nab\r\n0\r\nX\r\n\r\n"),
-        ("a trailer that ends in a bare LF", "2\r\nab\r\n0\r\nX: a\n\r\n"),
-    ];
-    for (case, body) in table {
-        let mut conn = agent.open("openrouter.ai:443");
-        conn.send(format!("POST /broken HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked\r\n\r\n{body}{SMUGGLED}"));
-        let reply = conn.reply();
-        assert_eq!(reply.status, 400, "{case}: {reply:?}");
-        assert_eq!(conn.read_rest(), "", "{case}: one answer, then the end");
-        assert_eq!(agent.get("openrouter.ai", "/after").status, 200);
-        assert_eq!(world.origin.last().target, "/after", "{case}: on a connection of its own");
-    }
-    assert!(!world.origin.recorded().iter().any(|r| r.target == "/smuggled"));
+    let request = request.replace("{proof}", "Proxy-Authorization: {auth}\r\n");
+    let smuggled = "GET http://openrouter.ai/smuggled HTTP/1.1\r\nHost: openrouter.ai\r\nProxy-Authorization: {auth}\r\n\r\n";
+    let all = raw(&world.agent(), &format!("{request}{smuggled}"));
+    assert!(all.starts_with("HTTP/1.1 400 ") && all.lines().filter(|line| line.starts_with("HTTP/1.1 ")).count() == 1, "{all}");
+    assert!(all.to_ascii_lowercase().contains("connection: close\r\n"), "{all}");
+    audit_says(&world, "denied", "bad_request");
+    nothing_was_sent(&world);
+    assert_eq!(world.origin.accepted(), 0);
+    is_well(&world);
 }
 
-/// What is framed well goes on with exactly one framing, and the next request is the next request.
-#[test]
-fn odd_but_sound_requests_arrive_as_one_request_each() {
+cases! { is_recorded_with_its_reason {
+    a_refused_head_is_recorded: ("GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX : 1\r\n\r\n", 400, "bad_request", ""),
+    another_host_is_recorded_with_the_path: ("GET /some/path?q=1 HTTP/1.1\r\nHost: evilopenrouter.ai\r\n\r\n", 421, "misdirected", "/some/path"),
+    trace_is_recorded_with_the_path: ("TRACE /some/path HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n", 405, "method_denied", "/some/path"),
+    connect_inside_is_recorded: ("CONNECT openrouter.ai:443 HTTP/1.1\r\nHost: openrouter.ai:443\r\n\r\n", 405, "method_denied", ""),
+} }
+
+fn is_recorded_with_its_reason((request, status, code, path): (&str, u16, &str, &str)) {
     let world = World::agreeable();
-    let agent = world.agent();
-    let table = [
-        ("an empty body by length", "POST /1 HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 0\r\n\r\n", ""),
-        ("leading zeros", "POST /2 HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 0003\r\n\r\nabc", "abc"),
-        ("a GET with a body", "GET /3 HTTP/1.1\r\nHost: openrouter.ai\r\nContent-Length: 3\r\n\r\nabc", "abc"),
-        ("chunked in capitals", "POST /4 HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "abc"),
-        (
-            "extensions and zeros",
-            "POST /5 HTTP/1.1\r\nHost: openrouter.ai\r\nTransfer-Encoding: chunked\r\n\r\n0003;a=\"b;c\"\r\nabc\r\n000\r\n\r\n",
-            "abc",
-        ),
-        (
-            "Connection names the framing",
-            "POST /6 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: content-length, host\r\nContent-Length: 3\r\n\r\nabc",
-            "abc",
-        ),
-        (
-            "an Upgrade with a body",
-            "GET /7 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
-            "abc",
-        ),
-        (
-            "an Upgrade to h2c",
-            "GET /8 HTTP/1.1\r\nHost: openrouter.ai\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n",
-            "",
-        ),
-    ];
-    for (case, request, body) in table {
-        world.origin.forget();
-        let mut conn = agent.open("openrouter.ai:443");
-        conn.send(format!("{request}GET /next HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n"));
-        assert_eq!((conn.reply().status, conn.reply().status), (200, 200), "{case}");
-        let got = world.origin.recorded();
-        assert_eq!(got.len(), 2, "{case}: {got:?}");
-        assert_eq!((got[0].body.as_slice(), got[1].target.as_str()), (body.as_bytes(), "/next"), "{case}");
-        let framings = got[0].values("content-length").len() + got[0].values("transfer-encoding").len();
-        assert_eq!(framings, usize::from(request.contains("Content-Length") || request.contains("Transfer-Encoding")), "{case}");
-        for name in ["upgrade", "http2-settings", "connection", "proxy-authorization"] {
-            assert!(got[0].values(name).is_empty(), "{case}: {name}");
-        }
-        assert_eq!(got[0].values("authorization"), [world.bearer()], "{case}");
-    }
+    world.agent().open("openrouter.ai:443").ask(request).expect_own(status, code);
+    let record = audit_says(&world, "denied", code);
+    let said = (record["agent"].as_str(), record["host"].as_str(), record["path"].as_str(), record["status"].as_u64());
+    assert_eq!(said, (Some("default"), Some("openrouter.ai"), Some(path), Some(status.into())), "{record}");
+    nothing_was_sent(&world);
+    is_well(&world);
 }
 
-/// Fields that frame, route or authenticate do nothing in a trailer but confuse: they do not go on.
+/// A CONNECT without proof is recorded, with no agent's name.
 #[test]
-fn trailers_cannot_say_what_only_a_head_may() {
+fn who_proves_nothing_is_recorded_without_a_name() {
     let world = World::agreeable();
-    world.home.ok_with(&["credential", "add", "ruled", "--allow", "api.example.com", "--path", "/**"], &crate::support::fresh_key());
-    let agent = world.agent();
-    super::within(super::SECOND, "felt", || agent.open("api.example.com:443").intercepted().then_some(()));
-    let bad = [
-        "Host: evil.example",
-        "Content-Length: 5",
-        "Transfer-Encoding: chunked",
-        "Connection: close",
-        "Authorization: Bearer own",
-        "X_Api_Key: own",
-        "Proxy-Authorization: Basic own",
-        "X-HTTP-Method-Override: DELETE",
-        "X-Key: sk-or-keyhatch-placeholder-ruled",
-    ];
-    for trailer in bad {
-        let request =
-            format!("POST / HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n{trailer}\r\nX-Sum: 7\r\n\r\n");
-        assert_eq!(agent.open("api.example.com:443").ask(request).status, 200, "{trailer}");
-        let names: Vec<_> = world.origin.last().trailers.into_iter().map(|(n, _)| n).collect();
-        assert_eq!(names, ["x-sum"], "{trailer}");
-    }
-}
-
-/// A request line, then nothing more, is no record and no harm; a head that is refused is recorded.
-#[test]
-fn what_is_refused_is_recorded_with_its_reason() {
-    let world = World::agreeable();
-    let agent = world.agent();
-    agent.open("openrouter.ai:443").ask("GET / HTTP/1.1\r\nHost: openrouter.ai\r\nX : 1\r\n\r\n").expect_own(400, "bad_request");
-    let records = super::audited(&world.home, &["bad_request"]);
-    assert_eq!((records[0]["host"].as_str(), records[0]["decision"].as_str()), (Some("openrouter.ai"), Some("denied")), "{records:?}");
-    agent.open("openrouter.ai:443").get("evilopenrouter.ai", "/some/path?q=1").expect_own(421, "misdirected");
-    let records = super::audited(&world.home, &["misdirected"]);
-    assert_eq!((records[0]["agent"].as_str(), records[0]["path"].as_str()), (Some("default"), Some("/some/path")), "{records:?}");
-    let mut stream = agent.dial();
-    use std::io::Write as _;
+    let mut stream = world.agent().dial();
     stream.write_all(b"CONNECT openrouter.ai:443 HTTP/1.1\r\n\r\n").unwrap();
     read_reply(&mut stream, Some("CONNECT")).unwrap().expect_own(407, "proxy_auth_required");
-    let records = super::audited(&world.home, &["proxy_auth_required"]);
-    assert_eq!((records[0]["decision"].as_str(), records[0]["agent"].is_null()), (Some("denied"), true), "{records:?}");
+    let record = audit_says(&world, "denied", "proxy_auth_required");
+    assert!(record["agent"].is_null(), "{record}");
+    nothing_was_sent(&world);
+    is_well(&world);
 }
 
 /// A client that does not take the leaf is worth a record: its person asks why nothing works. One that just goes away is not.
 #[test]
 fn a_handshake_that_fails_is_recorded_and_a_spare_tunnel_is_not() {
-    use std::io::Write as _;
     let world = World::agreeable();
     let agent = world.agent();
     drop(agent.connect("openrouter.ai:443"));
@@ -218,4 +216,5 @@ fn a_handshake_that_fails_is_recorded_and_a_spare_tunnel_is_not() {
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!((records[0]["host"].as_str(), records[0]["decision"].as_str()), (Some("api.openrouter.ai"), Some("failed")), "{records:?}");
     assert_eq!(world.origin.accepted(), 0);
+    is_well(&world);
 }

@@ -6,6 +6,10 @@ use super::head::{Framing, HeadError, head_end, parse_trailers};
 
 /// The longest line of a chunk's size with its extensions.
 const MAX_CHUNK_LINE: usize = 1024;
+/// What the lines of chunks may have, in all, beyond what chunks of that size need.
+const MAX_EXCESS: u64 = 16 * 1024;
+/// So much a chunk's line and its end may have, with twice the bytes that it carries.
+const USUAL_LINE: u64 = 16;
 /// The longest trailer section.
 const MAX_TRAILERS: usize = 16 * 1024;
 
@@ -13,6 +17,8 @@ const MAX_TRAILERS: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
+    /// What the lines of chunks had too much, so far.
+    excess: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +77,7 @@ impl BodyReader {
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state }
+        Self { state, excess: 0 }
     }
 
     /// Whether the body is over.
@@ -160,6 +166,11 @@ impl BodyReader {
             return Err(BodyError::Chunk);
         }
         let size = line[..digits].iter().fold(0_u64, |n, &b| n * 16 + u64::from(char::from(b).to_digit(16).unwrap_or(0)));
+        // Extensions that carry nothing are bounded for the whole body, not for a chunk alone.
+        self.excess = (self.excess + lf as u64 + 3).saturating_sub(USUAL_LINE.saturating_add(size.saturating_mul(2)));
+        if self.excess > MAX_EXCESS {
+            return Err(BodyError::Chunk);
+        }
         self.state = if size == 0 { State::Trailers { scanned: 0 } } else { State::ChunkData(size) };
         Ok(Piece::Data { skip: lf + 1, len: 0 })
     }
@@ -246,6 +257,10 @@ mod tests {
             );
         }
         assert!(read(Framing::Chunked, &[b'1'; 2000], 100).is_err());
+        // Extensions in all, too; single bytes with short ones are no more than they need.
+        let chunks = |extension: usize| [format!("1;{}\r\na\r\n", "e".repeat(extension)).repeat(1000).as_bytes(), b"0\r\n\r\n"].concat();
+        assert!(read(Framing::Chunked, &chunks(500), 1000).is_err());
+        assert_eq!(read(Framing::Chunked, &chunks(5), 1000).expect("valid").0.len(), 1000);
         assert_eq!(read(Framing::Chunked, b"3\r\nabc\r\n", 4).expect_err("no end"), BodyError::CutShort);
     }
 }

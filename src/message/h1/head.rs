@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
-/// Header fields a head may have.
-const MAX_FIELDS: usize = 192;
+/// Header fields a head may have, whatever it came over.
+pub const MAX_FIELDS: usize = 192;
 
 /// How a message's body is delimited (RFC 9112 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,5 +9,7 @@ mod head;
 mod write;
 
 pub use body::{BodyError, BodyReader, Piece};
-pub use head::{Framing, HeadError, RequestHead, ResponseHead, Target, content_length, head_end, parse_request, parse_response, parse_trailers};
+pub use head::{
+    Framing, HeadError, MAX_FIELDS, RequestHead, ResponseHead, Target, content_length, head_end, parse_request, parse_response, parse_trailers,
+};
 pub use write::{fields_len, write_chunk_head, write_last_chunk, write_request, write_response};

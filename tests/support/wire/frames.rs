@@ -72,8 +72,21 @@ pub fn reset(stream: u32, code: u32) -> Vec<u8> {
 
 /// A field in HPACK, without the tables and without Huffman's code (RFC 7541 6.2.2).
 pub fn field(name: &str, value: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).ok().filter(|n| *n < 127).expect("a short text")], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()
+}
+
+/// A string in HPACK (RFC 7541 5.1, 5.2).
+pub fn text(text: &str) -> Vec<u8> {
+    let mut out = vec![u8::try_from(text.len()).map_or(127, |n| n.min(127))];
+    if let Some(mut rest) = text.len().checked_sub(127) {
+        while rest >= 128 {
+            out.push(0x80 | (rest % 128) as u8);
+            rest /= 128;
+        }
+        out.push(rest as u8);
+    }
+    out.extend_from_slice(text.as_bytes());
+    out
 }
 
 /// A whole answer: 200 with this body.
