@@ -211,7 +211,11 @@ impl Carrier {
     async fn ready(&self, head: &RequestHead, target: &str, want: Want, record: &mut Record) -> Result<Ready, ProxyError> {
         loop {
             let (plan, injected) = self.decide(head, target, record).await?;
-            let route = match plan.slot.connect(&plan.transport.dialer, want).await {
+            let mut connected = plan.slot.connect(&plan.transport.dialer, want).await;
+            if plan.transport.gave_way(connected.as_ref().err()) {
+                connected = plan.slot.connect(&plan.transport.dialer, want).await;
+            }
+            let route = match connected {
                 Ok(route) => route,
                 Err(error) => {
                     if let Some(address) = error.address {

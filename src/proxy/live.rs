@@ -7,13 +7,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::limits::{Ceilings, Counts};
+use super::refusals::Refusals;
 use crate::agent::AgentName;
 use crate::policy::Snapshot;
 use crate::session::SessionKey;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::LeafCache;
-use crate::upstream::{Dialer, Pool};
+use crate::upstream::{DialError, DialErrorKind, Dialer, Pool};
 use crate::vault::CredentialSource;
 
 /// Between a change of the secrets and that of the state stand a few steps of another thread.
@@ -29,6 +30,7 @@ pub struct Proxy {
     pub(super) audit: Arc<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: Arc<Counts>,
+    pub(super) refusals: Refusals,
     pub(super) seen: Box<dyn Fn(Seen<'_>) + Send + Sync>,
     pub(super) held: Box<dyn Fn(u64) -> bool + Send + Sync>,
 }
@@ -81,8 +83,10 @@ pub struct Settings {
     pub tls: Duration,
     /// `[timeouts] idle`.
     pub idle: Duration,
-    /// `[limits] head_bytes`, the smaller of both.
+    /// `[limits] head_bytes`.
     pub head_bytes: usize,
+    /// The same for an agent that is known, and no more than that.
+    pub agent_head_bytes: usize,
     /// `[limits]`, counted.
     pub ceilings: Ceilings,
     /// `[audit] on_failure = "deny"`.
@@ -95,6 +99,13 @@ pub struct Transport {
     pub dialer: Dialer,
     /// Keeps them.
     pub pool: Pool,
+}
+
+impl Transport {
+    /// Whether a connection for which there was no descriptor may find one now: idle ones were closed for it.
+    pub(super) fn gave_way(&self, error: Option<&DialError>) -> bool {
+        error.is_some_and(|e| e.kind == DialErrorKind::NoDescriptor) && self.pool.give_way()
+    }
 }
 
 impl Proxy {
@@ -111,6 +122,7 @@ impl Proxy {
             audit: parts.audit,
             metrics: parts.metrics,
             counts: Arc::default(),
+            refusals: Refusals::default(),
             seen: parts.seen,
             held: parts.held,
         })

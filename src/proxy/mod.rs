@@ -6,6 +6,7 @@
 mod authenticate;
 mod blind;
 mod connection;
+mod entry;
 mod error;
 mod exchange;
 mod filter;
@@ -18,6 +19,7 @@ mod live;
 mod outcome;
 mod outgoing;
 mod record;
+mod refusals;
 mod respond;
 mod side;
 mod splice;
@@ -25,9 +27,11 @@ mod stream;
 mod streams;
 mod ticker;
 mod tunnel;
+mod turns;
 mod wire;
 
-pub(crate) use connection::{Entry, serve};
+pub(crate) use connection::{serve, turn_away};
+pub(crate) use entry::Entry;
 pub use limits::{Ceilings, Counts};
 pub use live::{Live, Proxy, ProxyParts, Seen, Settings, Transport};
 pub(crate) use stream::ClientStream;

@@ -111,6 +111,7 @@ impl Origin {
             own_listeners: Vec::new(),
             connect_timeout: Duration::from_secs(20),
             tls_timeout,
+            is_spare: |_| false,
             tls: self.tls.client.clone(),
         };
         Dialer::new(settings, Arc::new(Resolver::system()))
