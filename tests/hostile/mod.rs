@@ -2,6 +2,7 @@
 //! that it received nothing.
 
 mod addresses;
+mod availability;
 mod case;
 mod limits;
 mod lives;

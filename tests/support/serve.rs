@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::{Home, within};
@@ -32,10 +32,25 @@ impl Serve {
     /// The same with further arguments for `env`: a serve on a Unix socket alone has no URL of its own to tell.
     #[track_caller]
     pub fn start_asking(home: &Home, args: &[&str], variables: &[(&str, &str)], asking: &[&str]) -> Self {
+        let mut command = home.command(&[&["serve"], args].concat());
+        command.envs(variables.iter().copied());
+        Self::start_as(home, command, asking)
+    }
+
+    /// The same with so few descriptors.
+    #[track_caller]
+    pub fn start_with_descriptors(home: &Home, descriptors: usize) -> Self {
+        let mut command = Command::new("sh");
+        home.dress(&mut command);
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" serve"), &super::binary().to_string_lossy()]);
+        Self::start_as(home, command, &[])
+    }
+
+    #[track_caller]
+    fn start_as(home: &Home, mut command: Command, asking: &[&str]) -> Self {
         let log = home.outside().join(format!("serve-{}.log", std::process::id()));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = home.command(&[&["serve"], args].concat());
-        command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let child = command.spawn().unwrap();
         let mut serve = Self { child, log, env: BTreeMap::new() };
         serve.env = within(Duration::from_secs(20), "serve answers `env`", || {
@@ -89,6 +104,13 @@ impl Serve {
             line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
         };
         (value("VmRSS:"), value("VmHWM:"))
+    }
+
+    /// How many descriptors it has open. A process of another user cannot be looked at.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{path}: {e}")).count()
     }
 
     /// SIGTERM, at once.
