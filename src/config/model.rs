@@ -140,6 +140,15 @@ pub struct AgentLimits {
     pub head_bytes: usize,
 }
 
+impl AgentLimits {
+    /// What one agent has where nothing is said of it: a quarter of what there is, so that no agent takes all of it, and the
+    /// whole length of a head.
+    pub(super) fn share_of(connections: usize, requests: usize, tunnels: usize, head_bytes: usize) -> Self {
+        let quarter = |all: usize| all.div_ceil(4);
+        Self { connections: quarter(connections), requests: quarter(requests), tunnels: quarter(tunnels), head_bytes }
+    }
+}
+
 /// `[store]`
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreConfig {
@@ -227,13 +236,8 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections: 20_000,
-            requests: 10_000,
-            tunnels: 20_000,
-            head_bytes: 64 * 1024,
-            per_agent: AgentLimits { connections: 20_000, requests: 10_000, tunnels: 20_000, head_bytes: 64 * 1024 },
-        }
+        let (connections, requests, tunnels, head_bytes) = (20_000, 10_000, 20_000, 64 * 1024);
+        Self { connections, requests, tunnels, head_bytes, per_agent: AgentLimits::share_of(connections, requests, tunnels, head_bytes) }
     }
 }
 

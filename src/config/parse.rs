@@ -194,13 +194,13 @@ fn timeouts(t: &Table<'_, '_>) -> Result<Timeouts, ConfigError> {
 
 fn limits(t: &Table<'_, '_>) -> Result<Limits, ConfigError> {
     let default = Limits::default();
-    Ok(Limits {
-        connections: t.or("connections", default.connections, count)?,
-        requests: t.or("requests", default.requests, count)?,
-        tunnels: t.or("tunnels", default.tunnels, count)?,
-        head_bytes: t.or("head_bytes", default.head_bytes, head_bytes)?,
-        per_agent: t.get("per_agent").map_or(Ok(default.per_agent.clone()), |item| item.into_table(|p| agent_limits(p, &default.per_agent)))?,
-    })
+    let connections = t.or("connections", default.connections, count)?;
+    let requests = t.or("requests", default.requests, count)?;
+    let tunnels = t.or("tunnels", default.tunnels, count)?;
+    let head_bytes = t.or("head_bytes", default.head_bytes, head_bytes)?;
+    let share = AgentLimits::share_of(connections, requests, tunnels, head_bytes);
+    let per_agent = t.get("per_agent").map_or(Ok(share.clone()), |item| item.into_table(|p| agent_limits(p, &share)))?;
+    Ok(Limits { connections, requests, tunnels, head_bytes, per_agent })
 }
 
 fn agent_limits(t: &Table<'_, '_>, default: &AgentLimits) -> Result<AgentLimits, ConfigError> {

@@ -59,7 +59,12 @@ impl Blind {
         };
         // Subscribed before the dial: a change meanwhile is not missed.
         let changes = proxy.changes();
-        match transport.dialer.tcp(&authority).await {
+        let dial = || transport.dialer.tcp(&authority, proof.agent.name.as_str());
+        let mut dialled = dial().await;
+        if transport.gave_way(dialled.as_ref().err()) {
+            dialled = dial().await;
+        }
+        match dialled {
             Ok((upstream, peer)) => {
                 record.upstream(peer, "");
                 let upstream = Half::new(Box::new(upstream));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Uri};
 
+use super::entry::Entry;
 use super::error::{Code, ProxyError};
 use super::forward::Next;
-use super::gate::{Gate, Refused, Way};
+use super::gate::{Gate, Refused, Way, no_room};
 use super::intercept::{self, is_preface};
-use super::limits::{Counted, Place};
 use super::listener_h2;
 use super::live::{Proxy, Settings};
 use super::respond::write_error;
@@ -43,9 +43,11 @@ pub(super) fn drain(proxy: &Proxy) -> Drain {
     })
 }
 
-/// Reads the next request's head. Between requests `idle` counts, from the first byte on `[timeouts] request_head`.
+/// Reads the next request's head, of at most `longest` bytes. Between requests `idle` counts, from the first byte on
+/// `[timeouts] request_head`.
 pub(super) async fn next_head<A: Wire + ?Sized>(
     half: &mut Half<A>,
+    longest: usize,
     settings: &Settings,
     idle: Duration,
     ticker: &mut Ticker,
@@ -56,7 +58,7 @@ pub(super) async fn next_head<A: Wire + ?Sized>(
     let mut scanned = 0;
     std::future::poll_fn(|cx| {
         loop {
-            match head_end(half.input.bytes(), &mut scanned, settings.head_bytes) {
+            match head_end(half.input.bytes(), &mut scanned, longest) {
                 Ok(Some(end)) => {
                     let head = bytes::Bytes::copy_from_slice(&half.input.bytes()[..end]);
                     half.input.consume(end);
@@ -91,40 +93,52 @@ pub(super) async fn next_head<A: Wire + ?Sized>(
     .await
 }
 
-/// A client's place among all connections, if there was one.
-pub(crate) struct Entry(Option<Place>);
-
-impl Entry {
-    /// Counts a connection as soon as it is accepted, before it has said anything.
-    pub(crate) fn take(proxy: &Proxy) -> Self {
-        Self(proxy.counts.take(Counted::Connection, None, &proxy.live().settings.ceilings))
+/// Serves a client's connection to a listener, to its end.
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Arc<Entry>) {
+    let mut half = Half::new(Box::new(stream));
+    if !entry.is_free() {
+        let counts = Arc::clone(&proxy.counts);
+        let Refused { error, id } = Gate::new(proxy, HTTP1, entry).refuse(&Method::CONNECT, no_room());
+        return match counts.farewells.try_acquire() {
+            Ok(_place) => refuse(&mut half, &error, id, &Method::CONNECT).await,
+            Err(_) => refuse_in_passing(&mut half, &error, id).await,
+        };
     }
-
-    /// Whether there is room for it.
-    pub(crate) fn is_free(&self) -> bool {
-        self.0.is_some()
+    tokio::select! {
+        biased;
+        () = entry.in_turn(serve_counted(proxy, half, &entry)) => {}
+        // Wherever it stands: it is for as long as nobody has proved anything.
+        () = entry.has_to_go() => {}
     }
 }
 
-/// Serves a client's connection to a listener, to its end.
-pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Entry) {
-    let mut half = Half::new(Box::new(stream));
-    if !entry.is_free() {
-        let error = ProxyError::new(Code::Overloaded, "the proxy has too many connections; try again soon");
-        let Refused { error, id } = Gate::new(proxy, HTTP1).refuse(&Method::CONNECT, error);
-        return refuse(&mut half, &error, id, &Method::CONNECT).await;
-    }
+/// Refuses a connection that has one of the last descriptors: at once, since others have none.
+pub(crate) async fn turn_away(proxy: &Arc<Proxy>, stream: ClientStream) {
+    let Refused { error, id } = Gate::new(Arc::clone(proxy), HTTP1, Entry::none(&proxy.counts)).refuse(&Method::CONNECT, no_room());
+    refuse_in_passing(&mut Half::new(Box::new(stream)), &error, id).await;
+}
+
+async fn serve_counted(proxy: Arc<Proxy>, mut half: Half<ClientStream>, entry: &Arc<Entry>) {
     let _open = proxy.metrics.connection_opened();
     let (mut ticker, mut drain) = (Ticker::new(), drain(&proxy));
     let limit = proxy.live().settings.request_head;
-    match speaks_http2(&mut half, limit, &mut ticker, &mut drain).await {
+    let speaks = tokio::select! {
+        biased;
+        speaks = speaks_http2(&mut half, limit, &mut ticker, &mut drain) => speaks,
+        () = entry.has_to_go() => {
+            let Refused { error, id } = Gate::new(proxy, HTTP1, Arc::clone(entry)).refuse(&Method::CONNECT, no_room());
+            return refuse_in_passing(&mut half, &error, id).await;
+        }
+    };
+    let gate = |protocol| Gate::new(proxy, protocol, Arc::clone(entry));
+    match speaks {
         None => {}
-        Some(false) => Connection { gate: Gate::new(proxy, HTTP1), half, ticker, drain }.run().await,
+        Some(false) => Connection { gate: gate(HTTP1), half, ticker, drain }.run().await,
         Some(true) => {
             let reached = half.io.reached();
             let io = Box::new(ReadAhead::new(half.input.take(), *half.io));
             // Few connections are such: the others do not hold room for it.
-            Box::pin(listener_h2::serve(&Gate::new(proxy, HTTP2), io, &reached, ticker, drain)).await;
+            Box::pin(listener_h2::serve(&gate(HTTP2), io, &reached, ticker, drain)).await;
         }
     }
 }
@@ -164,7 +178,15 @@ impl Connection {
         loop {
             let settings = Arc::clone(&self.gate.proxy().live().settings);
             let idle = self.gate.patience(&settings);
-            let head = match next_head(&mut self.half, &settings, idle, &mut self.ticker, &mut self.drain).await {
+            let awaited = tokio::select! {
+                biased;
+                awaited = next_head(&mut self.half, settings.head_bytes, &settings, idle, &mut self.ticker, &mut self.drain) => awaited,
+                () = self.gate.has_to_go() => {
+                    let Refused { error, id } = self.gate.refuse(&Method::GET, no_room());
+                    return refuse_in_passing(&mut self.half, &error, id).await;
+                }
+            };
+            let head = match awaited {
                 Awaited::Head(head) => head,
                 Awaited::Closed => return,
                 Awaited::Refused(error) => {
@@ -198,7 +220,8 @@ impl Connection {
         match way {
             Way::Intercepted(proof, authority) => {
                 half.output.data.extend_from_slice(ESTABLISHED);
-                if half.send().await.is_ok() {
+                let limit = gate.proxy().live().settings.idle;
+                if half.send_within(limit).await.is_ok() {
                     half.release();
                     intercept::serve(Arc::clone(gate.proxy()), half, proof, authority, ticker, drain).await;
                 }
@@ -234,7 +257,9 @@ impl Connection {
             return false;
         }
         write_error(&mut self.half.output.data, error, *id, method, false);
-        self.half.send().await.is_ok()
+        // Who asks on and on and reads no answer is not waited for.
+        let limit = self.gate.patience(&self.gate.proxy().live().settings);
+        self.half.send_within(limit).await.is_ok()
     }
 }
 
@@ -247,4 +272,15 @@ pub(super) const NOT_AN_ORIGIN: &str = "this is a proxy: send CONNECT host:port,
 pub(super) async fn refuse<A: Wire + ?Sized>(half: &mut Half<A>, error: &ProxyError, id: crate::audit::RequestId, method: &Method) {
     write_error(&mut half.output.data, error, id, method, true);
     half.linger().await;
+}
+
+/// Answers as far as that can be done at once: others want the place.
+async fn refuse_in_passing<A: Wire + ?Sized>(half: &mut Half<A>, error: &ProxyError, id: crate::audit::RequestId) {
+    write_error(&mut half.output.data, error, id, &Method::GET, true);
+    // What has come is taken first: closed with unread bytes, the connection would be reset and the answer lost.
+    let at_once = std::future::poll_fn(|cx| {
+        let _ = half.poll_fill(cx);
+        Poll::Ready(half.poll_send(cx))
+    });
+    let _ = at_once.await;
 }

@@ -137,6 +137,7 @@ impl From<DialError> for ProxyError {
             DialErrorKind::Connect => (Code::ConnectError, "the host did not accept a connection"),
             DialErrorKind::ConnectTimeout => (Code::ConnectTimeout, "the host did not answer in time"),
             DialErrorKind::Tls => (Code::TlsError, "the host's TLS certificate was not accepted, or TLS with it failed"),
+            DialErrorKind::NoDescriptor => (Code::Overloaded, "the proxy has too many connections open; try again soon"),
             DialErrorKind::TlsTimeout => (Code::UpstreamTimeout, "the host's TLS handshake took too long"),
         };
         Self::new(code, message).with_detail(error.detail)

@@ -224,7 +224,11 @@ impl Carrier {
         let mut superseded = 0;
         loop {
             let (plan, leave) = self.decide(head, target, record)?;
-            let route = match plan.slot.connect(&plan.transport.dialer, want).await {
+            let mut connected = plan.slot.connect(&plan.transport.dialer, want).await;
+            if plan.transport.gave_way(connected.as_ref().err()) {
+                connected = plan.slot.connect(&plan.transport.dialer, want).await;
+            }
+            let route = match connected {
                 Ok(route) => route,
                 Err(error) => {
                     if let Some(address) = error.address {

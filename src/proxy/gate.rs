@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::authenticate::{Proof, authenticate};
 use super::blind::Blind;
+use super::entry::Entry;
 use super::error::{Code, ProxyError};
 use super::forward::{Carrier, Form};
 use super::limits::{Counted, Counts, Place};
@@ -26,6 +27,7 @@ const MOST_CARRIERS: usize = 64;
 pub(super) struct Gate {
     proxy: Arc<Proxy>,
     protocol: &'static str,
+    entry: Arc<Entry>,
     inside: Mutex<Inside>,
 }
 
@@ -61,8 +63,13 @@ pub(super) enum Way {
 
 impl Gate {
     /// `protocol` is `HTTP/1.1` or `HTTP/2`, for the records.
-    pub(super) fn new(proxy: Arc<Proxy>, protocol: &'static str) -> Self {
-        Self { proxy, protocol, inside: Mutex::default() }
+    pub(super) fn new(proxy: Arc<Proxy>, protocol: &'static str, entry: Arc<Entry>) -> Self {
+        Self { proxy, protocol, entry, inside: Mutex::default() }
+    }
+
+    /// Completes when the connection has to go, having proved nothing.
+    pub(super) async fn has_to_go(&self) {
+        self.entry.has_to_go().await;
     }
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
@@ -159,6 +166,9 @@ impl Gate {
             inside.places.push(place.ok_or_else(|| ProxyError::new(Code::Overloaded, message))?);
         }
         drop(inside);
+        if !self.entry.proved(&gauge) {
+            return Err(no_room());
+        }
         (self.proxy.seen)(Seen::Agent(&proof.agent.name));
         Ok(proof)
     }
@@ -176,6 +186,11 @@ impl Gate {
         carriers.push(Arc::clone(&carrier));
         carrier
     }
+}
+
+/// What is said where there are too many connections.
+pub(super) fn no_room() -> ProxyError {
+    ProxyError::new(Code::Overloaded, "the proxy has too many connections; try again soon")
 }
 
 /// Scheme and authority of an absolute URI; a `Host` field that names another one is refused (RFC 9112 3.2.2 would overrule

@@ -21,6 +21,7 @@ use super::stream::ClientStream;
 use super::streams;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
+use crate::agent::AgentName;
 use crate::audit::Verdict;
 use crate::host::{Authority, Host};
 use crate::message::h1::{RequestHead, Target};
@@ -38,11 +39,13 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
         None => {}
         Some(Speech::Tls) => {
             let prefix = half.input.take();
-            let Shaken { stream, names_agree, http2 } = match handshake(&proxy, prefix, half, &authority).await {
+            let Shaken { stream, names_agree, http2 } = match handshake(&proxy, &proof.agent.name, prefix, half, &authority).await {
                 Ok(Some(shaken)) => shaken,
                 Ok(None) => return,
                 Err(why) => {
-                    tracing::info!(agent = proof.agent.name.as_str(), host = %authority, "the agent's TLS handshake failed: {why}");
+                    if proxy.refusals.is_told() {
+                        tracing::info!(agent = proof.agent.name.as_str(), host = %authority, "the agent's TLS handshake failed: {why}");
+                    }
                     let mut record = Record::to(&proxy, &Method::CONNECT, &authority, "");
                     record.agent(proof.agent.name.as_str()).protocol("");
                     return record.done(Verdict::Failed, "agent_tls", &Progress { status: 200, ..Progress::default() });
@@ -142,21 +145,27 @@ struct Shaken {
 }
 
 /// Ends the agent's TLS. A client that just goes away is no error, and gives nothing.
-async fn handshake(proxy: &Proxy, prefix: Vec<u8>, half: Half<ClientStream>, authority: &Authority) -> Result<Option<Shaken>, String> {
+async fn handshake(
+    proxy: &Proxy,
+    agent: &AgentName,
+    prefix: Vec<u8>,
+    half: Half<ClientStream>,
+    authority: &Authority,
+) -> Result<Option<Shaken>, String> {
     let begun = Instant::now();
     let limit = proxy.live().settings.tls;
     let shaking = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(prefix, *half.io)).await?;
         let hello = start.client_hello();
         let names_agree = hello.server_name().is_none_or(|sni| Host::parse(sni).is_ok_and(|host| host == authority.host));
-        let config = match proxy.leaves.cached(&authority.host) {
+        let config = match proxy.leaves.cached(agent, &authority.host) {
             Some(config) => {
                 proxy.metrics.leaf_cache(true);
                 config
             }
             None => {
                 proxy.metrics.leaf_cache(false);
-                let leaf = proxy.leaves.get(&authority.host).await;
+                let leaf = proxy.leaves.get(agent, &authority.host).await;
                 leaf.inspect_err(|e| tracing::error!("no leaf certificate: {e}")).map_err(std::io::Error::other)?.config
             }
         };
@@ -187,7 +196,7 @@ async fn requests<A: Wire + ?Sized>(
 ) {
     loop {
         let settings = Arc::clone(&proxy.live().settings);
-        let head = match next_head(half, &settings, settings.idle, &mut ticker, &mut drain).await {
+        let head = match next_head(half, settings.agent_head_bytes, &settings, settings.idle, &mut ticker, &mut drain).await {
             Awaited::Head(head) => head,
             Awaited::Closed => break,
             Awaited::Refused(error) => {

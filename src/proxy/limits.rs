@@ -2,26 +2,40 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
+use super::entry::Waiting;
 use crate::agent::AgentName;
+
+/// So few connections may always wait for a proof, where `[limits] connections` lets them.
+const LEAST_UNPROVED: usize = 64;
+/// Connections for which there was no room and which are still told so, all at once; what comes on top is told in passing.
+pub(super) const FAREWELLS: usize = 16;
+
+/// So many connections of one agent may be about to compute at once: all processors are theirs, and no queue before them.
+static TURNS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(2, usize::from).max(2));
 
 /// What a refusal says where there is no room for another tunnel.
 pub(super) const TOO_MANY_TUNNELS: &str = "there are too many open tunnels; close some and try again";
 
 /// What is open now.
-#[derive(Default)]
 pub struct Counts {
     all: Gauge,
     agents: Mutex<HashMap<AgentName, Arc<Gauge>>>,
+    /// Connections on which nobody has proved anything yet.
+    pub(super) waiting: Mutex<Waiting>,
+    /// Those that are told that there is no room.
+    pub(super) farewells: Semaphore,
 }
 
-/// Three counters.
-#[derive(Default)]
+/// Three counters, and whose turn it is.
 pub(super) struct Gauge {
     connections: AtomicUsize,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
+    pub(super) turns: Arc<Semaphore>,
 }
 
 /// The limits, from `[limits]` and `[limits.per_agent]`.
@@ -31,6 +45,16 @@ pub struct Ceilings {
     pub all: [usize; 3],
     /// For one agent: the same.
     pub agent: [usize; 3],
+    /// Connections on which nobody has proved anything yet.
+    pub unproved: usize,
+}
+
+impl Ceilings {
+    /// With the usual share of connections for those who have proved nothing: a quarter.
+    #[must_use]
+    pub fn new(all: [usize; 3], agent: [usize; 3]) -> Self {
+        Self { all, agent, unproved: all[0].div_ceil(4).max(LEAST_UNPROVED).min(all[0]) }
+    }
 }
 
 /// What is counted.
@@ -52,6 +76,19 @@ impl Place {
     /// Whether it counts for that agent.
     pub(super) fn is_of(&self, agent: &Arc<Gauge>) -> bool {
         self.agent.as_ref().is_some_and(|own| Arc::ptr_eq(own, agent))
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { all: Gauge::default(), agents: Mutex::default(), waiting: Mutex::default(), farewells: Semaphore::new(FAREWELLS) }
+    }
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        let none = AtomicUsize::default;
+        Self { connections: none(), requests: none(), tunnels: none(), turns: Arc::new(Semaphore::new(*TURNS)) }
     }
 }
 
@@ -78,6 +115,11 @@ impl Counts {
             agents.retain(|_, gauge| Arc::strong_count(gauge) > 1);
         }
         Arc::clone(agents.entry(name.clone()).or_default())
+    }
+
+    /// The turns of those who have proved nothing, which are all of one kind.
+    pub(super) fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.all.turns)
     }
 
     /// Requests in flight.
@@ -128,9 +170,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_has_proved_nothing_has_a_quarter() {
+        for (all, unproved) in [(20_000, 5_000), (300, 75), (100, 64), (3, 3)] {
+            assert_eq!(Ceilings::new([all, 1, 1], [1; 3]).unproved, unproved, "{all}");
+        }
+    }
+
+    #[test]
     fn places_are_taken_and_given_back() {
         let counts = Arc::new(Counts::default());
-        let ceilings = Ceilings { all: [2; 3], agent: [1; 3] };
+        let ceilings = Ceilings::new([2; 3], [1; 3]);
         let a = counts.agent(&AgentName::parse("a").expect("name"));
         let first = counts.take(Counted::Tunnel, Some(&a), &ceilings);
         assert!(first.is_some() && counts.take(Counted::Tunnel, Some(&a), &ceilings).is_none());

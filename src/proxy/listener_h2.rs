@@ -26,14 +26,15 @@ pub(super) async fn serve(gate: &Gate, io: Box<dyn Wire>, reached: &Reached, tic
     let patience = || gate.patience(&gate.proxy().live().settings);
     let request = |request, respond| one(gate, reached, request, respond);
     let refused = |error| drop(gate.refuse(&Method::GET, error));
-    streams::run(gate.proxy(), io, patience, request, refused, ticker, drain).await;
+    let head_bytes = gate.proxy().live().settings.head_bytes;
+    streams::run(gate.proxy(), io, head_bytes, patience, request, refused, ticker, drain).await;
 }
 
 /// Carries out one request or one tunnel. The connection is of use after either.
 async fn one(gate: &Gate, reached: &Reached, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, content) = request.into_parts();
     let ended = content.is_end_stream();
-    let mut agent = AgentH2::new(content, respond);
+    let mut agent = AgentH2::new(content, respond, &gate.proxy().live().settings);
     let protocol = parts.extensions.get::<Protocol>().cloned();
     if parts.method == Method::CONNECT && protocol.is_none() {
         let target = parts.uri.authority().map_or("", http::uri::Authority::as_str);

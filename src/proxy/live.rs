@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::limits::{Ceilings, Counts};
+use super::refusals::Refusals;
 use super::suspension::Suspensions;
 use crate::agent::AgentName;
 use crate::policy::Snapshot;
@@ -14,7 +15,7 @@ use crate::session::SessionKey;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::LeafCache;
-use crate::upstream::{Dialer, Pool};
+use crate::upstream::{DialError, DialErrorKind, Dialer, Pool};
 use crate::vault::CredentialSource;
 
 /// Between a change of the secrets and that of the state stand a few steps of another thread.
@@ -31,6 +32,7 @@ pub struct Proxy {
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: Arc<Counts>,
     pub(super) suspensions: Suspensions,
+    pub(super) refusals: Refusals,
     pub(super) seen: Box<dyn Fn(Seen<'_>) + Send + Sync>,
     pub(super) held: Box<dyn Fn(u64) -> bool + Send + Sync>,
 }
@@ -83,8 +85,10 @@ pub struct Settings {
     pub tls: Duration,
     /// `[timeouts] idle`.
     pub idle: Duration,
-    /// `[limits] head_bytes`, the smaller of both.
+    /// `[limits] head_bytes`.
     pub head_bytes: usize,
+    /// The same for an agent that is known, and no more than that.
+    pub agent_head_bytes: usize,
     /// `[limits]`, counted.
     pub ceilings: Ceilings,
     /// `[audit] on_failure = "deny"`.
@@ -97,6 +101,13 @@ pub struct Transport {
     pub dialer: Dialer,
     /// Keeps them.
     pub pool: Pool,
+}
+
+impl Transport {
+    /// Whether a connection for which there was no descriptor may find one now: idle ones were closed for it.
+    pub(super) fn gave_way(&self, error: Option<&DialError>) -> bool {
+        error.is_some_and(|e| e.kind == DialErrorKind::NoDescriptor) && self.pool.give_way()
+    }
 }
 
 impl Proxy {
@@ -114,6 +125,7 @@ impl Proxy {
             metrics: parts.metrics,
             counts: Arc::default(),
             suspensions: Suspensions::default(),
+            refusals: Refusals::default(),
             seen: parts.seen,
             held: parts.held,
         })

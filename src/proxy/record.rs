@@ -119,8 +119,10 @@ impl Record {
         }
         let verdict = if error.code.is_denial() { Verdict::Denied } else { Verdict::Failed };
         let agent = self.record.agent.as_deref().unwrap_or("-");
-        tracing::info!(id = %self.record.id, agent, host = self.record.host.as_str(), port = self.record.port, code = error.code.word(), "{}",
-            if error.detail.is_empty() { &error.message } else { &error.detail });
+        if self.proxy.refusals.is_told() {
+            tracing::info!(id = %self.record.id, agent, host = self.record.host.as_str(), port = self.record.port, code = error.code.word(), "{}",
+                if error.detail.is_empty() { &error.message } else { &error.detail });
+        }
         self.finish(verdict, SmolStr::new_static(reason));
     }
 

@@ -16,7 +16,7 @@ use super::connection::Drain;
 use super::error::{Code, ProxyError};
 use super::forward::Carrier;
 use super::intercept::checked_target;
-use super::live::{Proxy, Settings};
+use super::live::Proxy;
 use super::outcome::Progress;
 use super::record::Record;
 use super::side::{AgentH2, AgentSide as _, HTTP2};
@@ -33,10 +33,12 @@ const STREAMS: u32 = 128;
 const FRAME_BUDGET: usize = 4 * 1024 * 1024;
 /// What is recorded of an agent that sends frames without content, and little else.
 const FLOOD: &str = "the connection is a flood of frames that carry nothing, and was ended";
+/// Requests that are taken from a connection before others have their turn.
+const AT_ONCE: usize = 16;
 /// How long an agent may take to close a connection that was ended in order.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-fn builder(settings: &Settings) -> Builder {
+fn builder(head_bytes: usize) -> Builder {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -48,28 +50,29 @@ fn builder(settings: &Settings) -> Builder {
         .max_local_error_reset_streams(Some(FAULTS))
         .max_pending_accept_reset_streams(RESET_UNSEEN)
         .reset_stream_duration(BROKEN_OFF.1)
-        .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
     builder
 }
 
 /// Serves the requests inside a tunnel to the end of their connection.
 pub(super) async fn serve(proxy: &Arc<Proxy>, io: Box<dyn Wire>, carrier: &Carrier, names_agree: bool, ticker: Ticker, drain: Drain) {
-    let idle = proxy.live().settings.idle;
+    let (idle, head_bytes) = (proxy.live().settings.idle, proxy.live().settings.agent_head_bytes);
     let request = |request, respond| one(proxy, carrier, names_agree, request, respond);
     let refused = |error: ProxyError| {
         let mut record = Record::to(proxy, &Method::GET, carrier.authority(), "");
         record.agent(carrier.agent().name.as_str()).protocol(HTTP2);
         record.failed(&error, &Progress::default());
     };
-    run(proxy, io, || idle, request, refused, ticker, drain).await;
+    run(proxy, io, head_bytes, || idle, request, refused, ticker, drain).await;
 }
 
-/// Serves a connection to its end. `patience` says how long it may go without a request; `request` carries one out, and
-/// says whether the connection is of no more use; `refused` records what was refused before there was a request.
+/// Serves a connection to its end. A head may have so many bytes; `patience` says how long it may go without a request; `request`
+/// carries one out, and says whether the connection is of no more use; `refused` records what was refused before there was a request.
 pub(super) async fn run<F: Future<Output = bool>>(
     proxy: &Proxy,
     io: Box<dyn Wire>,
+    head_bytes: usize,
     patience: impl Fn() -> Duration,
     request: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
     refused: impl Fn(ProxyError),
@@ -78,7 +81,7 @@ pub(super) async fn run<F: Future<Output = bool>>(
 ) {
     let settings = Arc::clone(&proxy.live().settings);
     let (io, watch) = Watched::new(io);
-    let shaking = builder(&settings).handshake::<_, Bytes>(io);
+    let shaking = builder(head_bytes).handshake::<_, Bytes>(io);
     let Ok(Ok(connection)) = tokio::time::timeout(settings.request_head, shaking).await else {
         // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
         return;
@@ -113,6 +116,7 @@ where
     P: Fn() -> Duration,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut taken = 0;
         loop {
             while let Poll::Ready(Some(over)) = Pin::new(&mut self.requests).poll_next(cx) {
                 self.last = Instant::now();
@@ -129,6 +133,11 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.watch.look().frames.taken(respond.stream_id().into());
                     self.requests.push((self.request)(request, respond));
+                    taken += 1;
+                    if taken == AT_ONCE {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                 }
                 Poll::Ready(ended) => {
                     self.tell_refused();
@@ -149,16 +158,18 @@ where
             self.leave();
             cx.waker().wake_by_ref();
         }
-        if self.requests.is_empty() {
-            // What h2 was given may still be on its way to an agent that reads slowly, but not for ever.
-            let unread = self.connection.as_mut().is_some_and(|c| c.has_streams());
-            let farewell = if unread { (self.patience)() } else { FAREWELL };
+        // What h2 was given may still be on its way, to an agent that reads slowly; to one that reads nothing, not for ever.
+        if self.requests.is_empty() && self.connection.as_mut().is_some_and(|c| c.has_streams()) {
+            if self.ticker.poll_at(self.last + (self.patience)(), cx) {
+                return Poll::Ready(());
+            }
+        } else if self.requests.is_empty() {
             match self.leaving {
                 None if self.ticker.poll_at(self.last + (self.patience)(), cx) => {
                     self.leave();
                     cx.waker().wake_by_ref();
                 }
-                Some(since) if self.ticker.poll_at(since.max(self.last) + farewell, cx) => return Poll::Ready(()),
+                Some(since) if self.ticker.poll_at(since.max(self.last) + FAREWELL.min((self.patience)()), cx) => return Poll::Ready(()),
                 _ => {}
             }
         }
@@ -201,7 +212,7 @@ where
 async fn one(proxy: &Arc<Proxy>, carrier: &Carrier, names_agree: bool, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, content) = request.into_parts();
     let ended = content.is_end_stream();
-    let mut agent = AgentH2::new(content, respond);
+    let mut agent = AgentH2::new(content, respond, &proxy.live().settings);
     let uri = parts.uri.clone();
     let protocol = parts.extensions.get::<h2::ext::Protocol>().cloned();
     let method = parts.method.clone();

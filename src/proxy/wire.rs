@@ -262,6 +262,11 @@ impl<S: Wire + ?Sized> Half<S> {
         std::future::poll_fn(|cx| self.poll_send(cx)).await
     }
 
+    /// Sends what is to go, to an end that may take so long for it.
+    pub(super) async fn send_within(&mut self, limit: Duration) -> io::Result<()> {
+        tokio::time::timeout(limit, self.send()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Sends what is to go, closes the sending side, and reads on for a moment: a connection closed with unread
     /// bytes would be reset, and the answer lost with it (RFC 9112 9.6).
     pub(super) async fn linger(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use super::error::ReloadError;
 use super::state::State;
 use super::stopped;
 use crate::config::{Config, ListenAddr};
-use crate::proxy::{ClientStream, Entry, serve};
+use crate::process;
+use crate::proxy::{ClientStream, Entry, serve, turn_away};
 use crate::tls::ListenerTls;
 
 /// Connections that may wait to be accepted.
@@ -195,6 +197,15 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
         };
         let _ = stream.set_nodelay(true);
         let proxy = Arc::clone(state.proxy());
+        if process::is_spare(stream.as_raw_fd()) {
+            // Over TLS there is no way to say so at once.
+            if tls.is_none() {
+                turn_away(&proxy, ClientStream::Tcp(stream)).await;
+            }
+            // Those that had to go close meanwhile.
+            tokio::task::yield_now().await;
+            continue;
+        }
         let entry = Entry::take(&proxy);
         match &tls {
             None => drop(tokio::spawn(serve(proxy, ClientStream::Tcp(stream), entry))),
@@ -207,7 +218,12 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
                         let config = tls.config().await.ok()?;
                         TlsAcceptor::from(config).accept(stream).await.ok()
                     };
-                    if let Ok(Some(stream)) = tokio::time::timeout(limit, shaking).await {
+                    let shaken = tokio::select! {
+                        biased;
+                        shaken = entry.in_turn(tokio::time::timeout(limit, shaking)) => shaken,
+                        () = entry.has_to_go() => return,
+                    };
+                    if let Ok(Some(stream)) = shaken {
                         serve(proxy, ClientStream::Tls(Box::new(stream)), entry).await;
                     }
                 });
@@ -225,6 +241,11 @@ async fn accept_unix(listener: UnixListener, state: Arc<State>, mut stop: watch:
         match accepted {
             Ok((stream, _)) => {
                 let proxy = Arc::clone(state.proxy());
+                if process::is_spare(stream.as_raw_fd()) {
+                    turn_away(&proxy, ClientStream::Unix(stream)).await;
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 let entry = Entry::take(&proxy);
                 tokio::spawn(serve(proxy, ClientStream::Unix(stream), entry));
             }

@@ -7,6 +7,7 @@ use super::vault_settings::vault_authority;
 use crate::clock;
 use crate::config::{Config, ListenAddr};
 use crate::policy::{Egress, Roster};
+use crate::process;
 use crate::proxy::{Ceilings, Settings, Transport};
 use crate::tls::{OwnKeys, SystemStore, TrustFiles, UpstreamTrust};
 use crate::upstream::resolve::Resolver;
@@ -30,6 +31,7 @@ pub fn dialer(config: &Config, own_keys: &OwnKeys, resolver: &Arc<Resolver>, off
         },
         connect_timeout: config.timeouts.connect,
         tls_timeout: config.timeouts.tls,
+        is_spare: process::is_spare,
         tls: trust.client,
     };
     Ok(Dialer::new(settings, Arc::clone(resolver)))
@@ -67,21 +69,37 @@ pub fn egress(config: &Config) -> Egress {
 /// What of the configuration the data path looks at.
 pub(super) fn settings(config: &Config) -> Settings {
     let (limits, agent) = (&config.limits, &config.limits.per_agent);
+    let connections = room_for(limits.connections);
+    // Of less than was said nobody has as much as was said.
+    let share = if connections < limits.connections { connections.div_ceil(4) } else { agent.connections };
     Settings {
         auth_required: config.proxy.auth_required,
         request_head: config.timeouts.request_head,
         tls: config.timeouts.tls,
         idle: config.timeouts.idle,
-        head_bytes: limits.head_bytes.min(agent.head_bytes),
-        ceilings: Ceilings { all: [limits.connections, limits.requests, limits.tunnels], agent: [agent.connections, agent.requests, agent.tunnels] },
+        head_bytes: limits.head_bytes,
+        agent_head_bytes: limits.head_bytes.min(agent.head_bytes),
+        ceilings: Ceilings::new([connections, limits.requests, limits.tunnels], [agent.connections.min(share), agent.requests, agent.tunnels]),
         deny_without_audit: config.audit.deny_on_failure,
     }
+}
+
+/// So many connections as there are descriptors for.
+fn room_for(connections: usize) -> usize {
+    process::room_for_connections().map_or(connections, |room| room.min(connections))
 }
 
 /// What the configuration says that an operator should be reminded of at every start.
 pub(super) fn warn_of_config(config: &Config, roster: &Roster) {
     if !config.proxy.auth_required {
         tracing::warn!("[proxy] auth is \"off\": every program on this machine is agent `default`");
+    }
+    let (said, room) = (config.limits.connections, room_for(config.limits.connections));
+    if room < said {
+        tracing::info!(
+            "[limits] connections is {said}, and the limit of open descriptors (ulimit -n) leaves room for {room}: that is how many there may be; raise the limit \
+             (LimitNOFILE= of a service) for more"
+        );
     }
     for (from, to) in &config.resolve {
         let covering = roster.credentials.iter().find(|c| c.terms.allowed_domains.iter().any(|p| p.matches(from, &[443])));

@@ -1,8 +1,9 @@
 //! The leaf for each intercepted host: minted off the reactor, once, and kept while it is fresh.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -18,13 +19,20 @@ use zeroize::Zeroizing;
 use super::ca::CaError;
 use super::state::CaState;
 use super::tickets::HostTickets;
+use crate::agent::AgentName;
 use crate::clock;
 use crate::host::Host;
 
-/// How many hosts' leaves are kept.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-/// How many are minted at once: an agent that names many hosts must not fill the blocking pool.
+/// How many hosts' leaves are kept for one agent.
+const CAPACITY: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// For how many agents: those that used theirs last.
+const AGENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// How many are minted at once: agents that name many hosts must not fill the blocking pool.
 const MINTING: usize = 4;
+/// How many of these for one agent: the others of its new hosts wait behind it, and nobody else does.
+const MINTING_OF_ONE: usize = 1;
+/// Hosts that are looked over for leaves that nobody keeps any more, at the earliest.
+const LEAST_LOOKED_OVER: usize = 1024;
 /// How many tickets a client gets at once (TLS 1.3).
 const TICKETS: usize = 1;
 
@@ -51,13 +59,33 @@ pub struct Leaf {
     pub hit: bool,
 }
 
-/// The leaves of intercepted hosts: at most 1,024, the least recently used goes first. Each is minted once however many
-/// connections wait for it, serves half its life and is then made anew, as it is when another CA signs.
+/// The leaves of intercepted hosts: of each agent at most 256, the least recently used goes first. A host's leaf is one,
+/// whoever asks, and is there for as long as one agent keeps it: so an agent that names any number of hosts puts out no
+/// leaf but its own. Each is minted once however many connections wait for it, serves half its life and is then made anew,
+/// as it is when another CA signs.
 pub struct LeafCache {
     authority: ArcSwap<CaState>,
-    slots: Mutex<LruCache<Host, Arc<OnceCell<Kept>>>>,
+    slots: Mutex<Slots>,
     minting: Arc<Semaphore>,
     tickets: Arc<dyn ProducesTickets>,
+}
+
+/// A host's leaf: empty while it is being minted.
+type Slot = OnceCell<Kept>;
+
+/// Who keeps which leaf.
+struct Slots {
+    /// Of every host that some agent keeps a leaf of.
+    hosts: HashMap<Host, Weak<Slot>>,
+    agents: LruCache<AgentName, Share>,
+    /// With so many hosts those that nobody keeps are forgotten.
+    look_over_at: usize,
+}
+
+/// What one agent keeps.
+struct Share {
+    hosts: LruCache<Host, Arc<Slot>>,
+    minting: Arc<Semaphore>,
 }
 
 /// A minted leaf and for how long it serves.
@@ -76,19 +104,14 @@ impl LeafCache {
     /// [`LeafError::Tls`] where the keys of the session tickets cannot be made.
     pub fn new(authority: Arc<CaState>) -> Result<Self, LeafError> {
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|e| LeafError::Tls(e.to_string()))?;
-        Ok(Self {
-            authority: ArcSwap::new(authority),
-            slots: Mutex::new(LruCache::new(CAPACITY)),
-            minting: Arc::new(Semaphore::new(MINTING)),
-            tickets,
-        })
+        Ok(Self { authority: ArcSwap::new(authority), slots: Mutex::new(Slots::new()), minting: Arc::new(Semaphore::new(MINTING)), tickets })
     }
 
     /// Signs with another state of the CA from now on. Connections that are open stay.
     pub fn replace_ca(&self, authority: Arc<CaState>) {
         self.authority.store(authority);
         // A leaf that is being minted under the old state ends in a slot that nobody finds any more.
-        self.slots().clear();
+        *self.slots() = Slots::new();
     }
 
     /// The CA's state as it is used.
@@ -99,45 +122,46 @@ impl LeafCache {
 
     /// The configuration for a host, if it is there and fresh: no waiting, nothing minted.
     #[must_use]
-    pub fn cached(&self, host: &Host) -> Option<Arc<ServerConfig>> {
-        self.cached_at(host, clock::now())
+    pub fn cached(&self, agent: &AgentName, host: &Host) -> Option<Arc<ServerConfig>> {
+        self.cached_at(agent, host, clock::now())
     }
 
-    /// The configuration for a host, minted if need be. If the caller gives up while its leaf is being made, another
-    /// that waits for it makes it.
+    /// The configuration for a host, minted if need be, in the agent's turn. If the caller gives up while its leaf is being
+    /// made, another that waits for it makes it.
     ///
     /// # Errors
     /// [`LeafError`] where it cannot be minted; the next call tries again.
-    pub async fn get(&self, host: &Host) -> Result<Leaf, LeafError> {
-        self.get_at(host, clock::now()).await
+    pub async fn get(&self, agent: &AgentName, host: &Host) -> Result<Leaf, LeafError> {
+        self.get_at(agent, host, clock::now()).await
     }
 
-    fn cached_at(&self, host: &Host, now: Timestamp) -> Option<Arc<ServerConfig>> {
+    fn cached_at(&self, agent: &AgentName, host: &Host, now: Timestamp) -> Option<Arc<ServerConfig>> {
         let mut slots = self.slots();
-        let kept = slots.get(host)?.get()?;
+        let slot = slots.find(agent, host)?;
+        let kept = slot.get()?;
         self.serves(kept, now).then(|| Arc::clone(&kept.config))
     }
 
-    async fn get_at(&self, host: &Host, now: Timestamp) -> Result<Leaf, LeafError> {
-        let slot = self.slot(host, now);
+    async fn get_at(&self, agent: &AgentName, host: &Host, now: Timestamp) -> Result<Leaf, LeafError> {
+        let (slot, minting) = self.slot(agent, host, now);
         if let Some(kept) = slot.get() {
             return Ok(Leaf { config: Arc::clone(&kept.config), hit: true });
         }
+        // Before the slot is taken hold of: another agent that wants this host must not wait behind all that this one wants.
+        let _turn = minting.acquire().await.map_err(|_| LeafError::Stopping)?;
         let kept = slot.get_or_try_init(|| self.mint(vec![host.clone()], host.to_string(), now)).await?;
         Ok(Leaf { config: Arc::clone(&kept.config), hit: false })
     }
 
-    /// The host's slot: empty, or holding a leaf that serves.
-    fn slot(&self, host: &Host, now: Timestamp) -> Arc<OnceCell<Kept>> {
+    /// The host's slot: empty, or holding a leaf that serves. And the agent's turn at minting.
+    fn slot(&self, agent: &AgentName, host: &Host, now: Timestamp) -> (Arc<Slot>, Arc<Semaphore>) {
         let mut slots = self.slots();
-        if let Some(slot) = slots.get(host)
-            && slot.get().is_none_or(|kept| self.serves(kept, now))
-        {
-            return Arc::clone(slot);
-        }
-        let slot = Arc::new(OnceCell::new());
-        slots.put(host.clone(), Arc::clone(&slot));
-        slot
+        let slot = match slots.find(agent, host).filter(|slot| slot.get().is_none_or(|kept| self.serves(kept, now))) {
+            Some(slot) => slot,
+            None => slots.begin(agent, host),
+        };
+        let minting = Arc::clone(&slots.share(agent).minting);
+        (slot, minting)
     }
 
     /// Whether a leaf is in its time and of the CA that signs now.
@@ -160,9 +184,49 @@ impl LeafCache {
         Arc::new(HostTickets::new(Arc::clone(&self.tickets), purpose))
     }
 
-    fn slots(&self) -> MutexGuard<'_, LruCache<Host, Arc<OnceCell<Kept>>>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         // The map is whole between any two statements that hold the lock.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn new() -> Self {
+        Self { hosts: HashMap::new(), agents: LruCache::new(AGENTS), look_over_at: LEAST_LOOKED_OVER }
+    }
+
+    fn share(&mut self, agent: &AgentName) -> &mut Share {
+        if !self.agents.contains(agent) {
+            self.agents.put(agent.clone(), Share { hosts: LruCache::new(CAPACITY), minting: Arc::new(Semaphore::new(MINTING_OF_ONE)) });
+        }
+        self.agents.get_mut(agent).expect("it was put in")
+    }
+
+    /// The host's slot, which the agent keeps from now on.
+    fn find(&mut self, agent: &AgentName, host: &Host) -> Option<Arc<Slot>> {
+        let all = self.hosts.get(host).and_then(Weak::upgrade);
+        let share = self.share(agent);
+        if let Some(own) = share.hosts.get(host)
+            && all.as_ref().is_some_and(|all| Arc::ptr_eq(all, own))
+        {
+            return all;
+        }
+        // Another agent's, perhaps made anew since.
+        let slot = all?;
+        share.hosts.put(host.clone(), Arc::clone(&slot));
+        Some(slot)
+    }
+
+    /// An empty slot in the place of what was there.
+    fn begin(&mut self, agent: &AgentName, host: &Host) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new());
+        self.share(agent).hosts.put(host.clone(), Arc::clone(&slot));
+        if self.hosts.len() >= self.look_over_at {
+            self.hosts.retain(|_, slot| slot.strong_count() > 0);
+            self.look_over_at = (2 * self.hosts.len()).max(LEAST_LOOKED_OVER);
+        }
+        self.hosts.insert(host.clone(), Arc::downgrade(&slot));
+        slot
     }
 }
 
@@ -205,9 +269,18 @@ mod tests {
     use crate::tls::acceptance::in_memory::{client_config, handshake};
     use jiff::SignedDuration;
     use rustls::HandshakeKind;
+    use std::time::Duration;
 
     fn host(name: &str) -> Host {
         Host::parse(name).expect(name)
+    }
+
+    fn agent(name: &str) -> AgentName {
+        AgentName::parse(name).expect(name)
+    }
+
+    fn one() -> AgentName {
+        agent("one")
     }
 
     fn cache() -> LeafCache {
@@ -221,43 +294,96 @@ mod tests {
     #[tokio::test]
     async fn a_host_is_minted_once_for_all_who_wait() {
         let cache = Arc::new(cache());
-        assert!(cache.cached(&host("a.example")).is_none());
+        assert!(cache.cached(&one(), &host("a.example")).is_none());
         let waiting: Vec<_> = (0..16)
             .map(|_| {
                 let cache = Arc::clone(&cache);
-                tokio::spawn(async move { cache.get(&host("A.example.")).await.expect("minted").config })
+                tokio::spawn(async move { cache.get(&one(), &host("A.example.")).await.expect("minted").config })
             })
             .collect();
-        let first = cache.get(&host("a.example")).await.expect("minted");
+        let first = cache.get(&one(), &host("a.example")).await.expect("minted");
         for other in waiting {
             assert!(Arc::ptr_eq(&other.await.expect("runs"), &first.config));
         }
-        let again = cache.get(&host("a.example")).await.expect("there");
+        let again = cache.get(&one(), &host("a.example")).await.expect("there");
         assert!(!first.hit && again.hit);
-        assert!(Arc::ptr_eq(&cache.cached(&host("a.example")).expect("there"), &first.config));
-        assert!(!cache.get(&host("b.example")).await.expect("minted").hit);
+        assert!(Arc::ptr_eq(&cache.cached(&one(), &host("a.example")).expect("there"), &first.config));
+        assert!(!cache.get(&one(), &host("b.example")).await.expect("minted").hit);
     }
 
     #[tokio::test]
     async fn the_cache_is_bounded() {
         let cache = cache();
         let now = clock::now();
-        for i in 0..CAPACITY.get() + 10 {
-            cache.slot(&host(&format!("h{i}.example")), now);
+        for i in 0..5 * LEAST_LOOKED_OVER {
+            cache.slot(&one(), &host(&format!("h{i}.example")), now);
         }
-        assert_eq!(cache.slots().len(), CAPACITY.get());
-        assert!(cache.slots().peek(&host("h0.example")).is_none());
+        let slots = cache.slots();
+        assert_eq!(slots.agents.peek(&one()).map(|share| share.hosts.len()), Some(CAPACITY.get()));
+        assert!(slots.hosts.len() <= 2 * LEAST_LOOKED_OVER, "{}", slots.hosts.len());
+        assert!(slots.hosts.get(&host("h0.example")).is_none_or(|slot| slot.upgrade().is_none()));
+    }
+
+    #[tokio::test]
+    async fn an_agents_many_hosts_put_out_no_leaf_of_anothers() {
+        let cache = cache();
+        let (shared, now) = (host("shared.example"), clock::now());
+        let first = cache.get(&agent("two"), &shared).await.expect("minted").config;
+        // The flood asks for that host too.
+        assert!(cache.get(&one(), &shared).await.expect("there").hit);
+        for i in 0..2 * CAPACITY.get() {
+            cache.slot(&one(), &host(&format!("h{i}.example")), now);
+        }
+        assert!(Arc::ptr_eq(&cache.cached(&agent("two"), &shared).expect("kept"), &first));
+    }
+
+    #[tokio::test]
+    async fn many_agents_on_one_host_hold_one_leaf() {
+        let cache = cache();
+        let a = host("a.example");
+        let first = cache.get(&agent("first"), &a).await.expect("minted");
+        for n in 0..50 {
+            let leaf = cache.get(&agent(&format!("agent-{n}")), &a).await.expect("there");
+            assert!(leaf.hit && Arc::ptr_eq(&leaf.config, &first.config));
+        }
+        // One that was made anew is everybody's.
+        let later = after(clock::now(), 85);
+        let new = cache.get_at(&agent("agent-7"), &a, later).await.expect("minted");
+        assert!(!new.hit && Arc::ptr_eq(&cache.get_at(&agent("first"), &a, later).await.expect("there").config, &new.config));
+    }
+
+    #[tokio::test]
+    async fn an_agents_queue_is_not_anothers() {
+        let cache = Arc::new(cache());
+        // One agent's turn does not come: all that it wants waits, also a host that others want.
+        let (_, minting) = cache.slot(&one(), &host("held.example"), clock::now());
+        let turn = minting.acquire().await.expect("open");
+        let waiting: Vec<_> = (0..100)
+            .map(|i| {
+                let cache = Arc::clone(&cache);
+                tokio::spawn(async move { cache.get(&one(), &host(&format!("h{i}.example"))).await.map(|leaf| leaf.hit) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for name in ["other.example", "h0.example", "h99.example"] {
+            let other = tokio::time::timeout(Duration::from_secs(10), cache.get(&agent("two"), &host(name))).await;
+            assert!(!other.expect("at once").expect("minted").hit, "{name}");
+        }
+        drop(turn);
+        for task in waiting {
+            task.await.expect("runs").expect("minted");
+        }
     }
 
     #[tokio::test]
     async fn a_leaf_is_made_anew_at_half_its_life() {
         let cache = cache();
         let (a, now) = (host("a.example"), clock::now());
-        let first = cache.get_at(&a, now).await.expect("minted").config;
-        assert!(cache.cached_at(&a, after(now, 83)).is_some());
-        assert!(cache.cached_at(&a, after(now, 85)).is_none());
-        assert!(cache.cached_at(&a, after(now, -25)).is_none());
-        let second = cache.get_at(&a, after(now, 85)).await.expect("minted");
+        let first = cache.get_at(&one(), &a, now).await.expect("minted").config;
+        assert!(cache.cached_at(&one(), &a, after(now, 83)).is_some());
+        assert!(cache.cached_at(&one(), &a, after(now, 85)).is_none());
+        assert!(cache.cached_at(&one(), &a, after(now, -25)).is_none());
+        let second = cache.get_at(&one(), &a, after(now, 85)).await.expect("minted");
         assert!(!second.hit && !Arc::ptr_eq(&first, &second.config));
     }
 
@@ -265,29 +391,29 @@ mod tests {
     async fn another_ca_means_other_leaves() {
         let cache = cache();
         let (a, now) = (host("a.example"), clock::now());
-        cache.get(&a).await.expect("minted");
+        cache.get(&one(), &a).await.expect("minted");
         let mut next = CaState::from_secret(&cache.authority().to_secret()).expect("reads");
         next.rotate(now, false).expect("rotates");
         cache.replace_ca(Arc::new(next));
-        let old = cache.get(&a).await.expect("minted");
+        let old = cache.get(&one(), &a).await.expect("minted");
         assert!(!old.hit);
         // The new CA begins to sign by the clock alone.
-        assert!(cache.cached_at(&a, after(now, 7 * 24 - 100)).is_some());
-        cache.get_at(&a, after(now, 7 * 24 - 1)).await.expect("minted");
-        assert!(cache.cached_at(&a, after(now, 7 * 24 - 1)).is_some());
-        assert!(cache.cached_at(&a, after(now, 7 * 24)).is_none());
+        assert!(cache.cached_at(&one(), &a, after(now, 7 * 24 - 100)).is_some());
+        cache.get_at(&one(), &a, after(now, 7 * 24 - 1)).await.expect("minted");
+        assert!(cache.cached_at(&one(), &a, after(now, 7 * 24 - 1)).is_some());
+        assert!(cache.cached_at(&one(), &a, after(now, 7 * 24)).is_none());
     }
 
     #[tokio::test]
     async fn an_ended_ca_mints_nothing_and_says_so() {
         let cache = cache();
         let later = after(clock::now(), 731 * 24);
-        let error = cache.get_at(&host("a.example"), later).await.expect_err("ended");
+        let error = cache.get_at(&one(), &host("a.example"), later).await.expect_err("ended");
         assert!(matches!(error, LeafError::Ca(CaError::Ended(_))) && error.to_string().contains("ca rotate --now"), "{error}");
         // Near its end a leaf ends with the CA, and is not minted for each connection.
         let last_hour = after(cache.authority().expires_at(), -1);
-        assert!(!cache.get_at(&host("b.example"), last_hour).await.expect("minted").hit);
-        assert!(cache.get_at(&host("b.example"), last_hour).await.expect("there").hit);
+        assert!(!cache.get_at(&one(), &host("b.example"), last_hour).await.expect("minted").hit);
+        assert!(cache.get_at(&one(), &host("b.example"), last_hour).await.expect("there").hit);
     }
 
     #[tokio::test]
@@ -296,8 +422,8 @@ mod tests {
             let cache = cache();
             let pem = cache.authority().anchors_pem(clock::now());
             let client = client_config(&pem, &[version], &[b"http/1.1"]);
-            let a = cache.get(&host("a.example")).await.expect("minted").config;
-            let b = cache.get(&host("b.example")).await.expect("minted").config;
+            let a = cache.get(&one(), &host("a.example")).await.expect("minted").config;
+            let b = cache.get(&one(), &host("b.example")).await.expect("minted").config;
             assert_eq!(handshake(&client, "a.example", &a).expect("trusted").kind, Some(HandshakeKind::Full));
             assert_eq!(handshake(&client, "a.example", &a).expect("trusted").kind, Some(HandshakeKind::Resumed));
             // Names `a` with a ticket of `a` where `b` answers: a full handshake, and b's certificate is not a's.
@@ -310,7 +436,7 @@ mod tests {
     async fn no_early_data_and_http_2_before_http_1_1() {
         let cache = cache();
         let pem = cache.authority().anchors_pem(clock::now());
-        let config = cache.get(&host("a.example")).await.expect("minted").config;
+        let config = cache.get(&one(), &host("a.example")).await.expect("minted").config;
         assert_eq!(config.max_early_data_size, 0);
         for (offered, chosen) in [(&[&b"h2"[..], b"http/1.1"][..], &b"h2"[..]), (&[b"http/1.1"], b"http/1.1"), (&[b"h2"], b"h2")] {
             let done = handshake(&client_config(&pem, super::super::VERSIONS, offered), "a.example", &config).expect("trusted");

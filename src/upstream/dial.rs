@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -30,6 +31,8 @@ pub struct DialerSettings {
     pub connect_timeout: Duration,
     /// `[timeouts] tls`
     pub tls_timeout: Duration,
+    /// Whether a descriptor is one of the last, which are kept for other things.
+    pub is_spare: fn(RawFd) -> bool,
     /// How origins are verified, and what they are offered.
     pub tls: ClientTls,
 }
@@ -67,6 +70,8 @@ pub enum DialErrorKind {
     Tls,
     /// The TLS handshake took too long.
     TlsTimeout,
+    /// This process has no descriptor for it.
+    NoDescriptor,
 }
 
 impl DialError {
@@ -87,15 +92,16 @@ impl Dialer {
         Self { settings, resolver }
     }
 
-    /// Connects to an origin without TLS.
+    /// Connects to an origin without TLS. `who` it is for: each agent's look-ups are its own.
     ///
     /// # Errors
     /// [`DialError`]: the look-up, the address check or the connection failed.
-    pub async fn tcp(&self, authority: &Authority) -> Result<(TcpStream, SocketAddr), DialError> {
-        let addresses = self.addresses(authority).await?;
-        let connecting = tokio::time::timeout(self.settings.connect_timeout, connect_any(&addresses));
+    pub async fn tcp(&self, authority: &Authority, who: &str) -> Result<(TcpStream, SocketAddr), DialError> {
+        let addresses = self.addresses(authority, who).await?;
+        let connecting = tokio::time::timeout(self.settings.connect_timeout, connect_any(&addresses, self.settings.is_spare));
         let (stream, peer) = match connecting.await {
             Ok(Ok(connected)) => connected,
+            Ok(Err((error, address))) if is_exhausted(&error) => return Err(no_descriptor(authority).at(address)),
             Ok(Err((error, address))) => {
                 return Err(DialError::new(DialErrorKind::Connect, format!("cannot connect to {authority}: {error}")).at(address));
             }
@@ -113,21 +119,21 @@ impl Dialer {
     ///
     /// # Errors
     /// [`DialError`], also where the certificate is refused.
-    pub async fn connect(&self, authority: &Authority, tls: bool) -> Result<UpstreamStream, DialError> {
+    pub async fn connect(&self, authority: &Authority, tls: bool, who: &str) -> Result<UpstreamStream, DialError> {
         if tls {
-            return self.tls(authority, &self.settings.tls.http1).await;
+            return self.tls(authority, &self.settings.tls.http1, who).await;
         }
-        let (stream, peer) = self.tcp(authority).await?;
+        let (stream, peer) = self.tcp(authority, who).await?;
         Ok(UpstreamStream::plain(stream, peer))
     }
 
     /// Connects to an origin over TLS, for HTTP/2 where it has that ([`UpstreamStream::is_h2`]).
-    pub(super) async fn negotiate(&self, authority: &Authority) -> Result<UpstreamStream, DialError> {
-        self.tls(authority, &self.settings.tls.any).await
+    pub(super) async fn negotiate(&self, authority: &Authority, who: &str) -> Result<UpstreamStream, DialError> {
+        self.tls(authority, &self.settings.tls.any, who).await
     }
 
-    async fn tls(&self, authority: &Authority, client: &Arc<rustls::ClientConfig>) -> Result<UpstreamStream, DialError> {
-        let (stream, peer) = self.tcp(authority).await?;
+    async fn tls(&self, authority: &Authority, client: &Arc<rustls::ClientConfig>, who: &str) -> Result<UpstreamStream, DialError> {
+        let (stream, peer) = self.tcp(authority, who).await?;
         let name = match &authority.host {
             Host::Dns(name) => ServerName::try_from(name.to_string())
                 .map_err(|_| DialError::new(DialErrorKind::Tls, format!("{name} cannot be a certificate's name")).at(peer))?,
@@ -155,13 +161,13 @@ impl Dialer {
     }
 
     /// The addresses to connect to, every one of them checked. An operator's override is exempt from what is public and what not.
-    async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, DialError> {
+    async fn addresses(&self, authority: &Authority, who: &str) -> Result<Vec<SocketAddr>, DialError> {
         let guard = &self.settings.guard;
         guard.check_name(authority)?;
         let overridden = self.settings.overrides.get(authority);
         let target = overridden.unwrap_or(authority);
         guard.check_name(target)?;
-        let addresses: Vec<SocketAddr> = self.lookup(&target.host).await?.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
+        let addresses: Vec<SocketAddr> = self.lookup(&target.host, who).await?.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
         guard.check_reserved(&addresses, &self.resolver, self.settings.connect_timeout).await?;
         if overridden.is_none() {
             addresses.iter().try_for_each(|address| guard.check_public(*address))?;
@@ -169,11 +175,11 @@ impl Dialer {
         Ok(interleave(addresses))
     }
 
-    async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
+    async fn lookup(&self, host: &Host, who: &str) -> Result<Vec<IpAddr>, DialError> {
         if let Some(ip) = host.ip() {
             return Ok(vec![ip]);
         }
-        let looking = tokio::time::timeout(self.settings.connect_timeout, self.resolver.resolve(host));
+        let looking = tokio::time::timeout(self.settings.connect_timeout, self.resolver.resolve(host, who));
         match looking.await {
             Ok(Ok(ips)) if !ips.is_empty() => Ok(ips),
             Ok(Ok(_)) => Err(DialError::new(DialErrorKind::Dns, format!("{host} has no address"))),
@@ -183,17 +189,27 @@ impl Dialer {
     }
 }
 
+/// EMFILE or ENFILE: this process, or the machine, has no descriptor left.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+fn no_descriptor(authority: &Authority) -> DialError {
+    let detail = format!("no descriptor is left for a connection to {authority}: raise the limit (ulimit -n), or lower [limits]");
+    DialError::new(DialErrorKind::NoDescriptor, detail)
+}
+
 /// Tries the addresses in turn, the next one when the last has failed or has not answered for a while; the first to answer wins.
-async fn connect_any(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), (io::Error, SocketAddr)> {
+async fn connect_any(addresses: &[SocketAddr], is_spare: fn(RawFd) -> bool) -> Result<(TcpStream, SocketAddr), (io::Error, SocketAddr)> {
     if let [only] = addresses {
-        return TcpStream::connect(only).await.map(|s| (s, *only)).map_err(|e| (e, *only));
+        return connect_one(*only, is_spare).await.map(|s| (s, *only)).map_err(|e| (e, *only));
     }
     let mut attempts = JoinSet::new();
     let mut queue = addresses.iter().copied();
     let mut last = None;
     loop {
         if let Some(address) = queue.next() {
-            attempts.spawn(async move { TcpStream::connect(address).await.map(|s| (s, address)).map_err(|e| (e, address)) });
+            attempts.spawn(async move { connect_one(address, is_spare).await.map(|s| (s, address)).map_err(|e| (e, address)) });
         }
         let more = queue.len() > 0;
         let joined = if more { tokio::time::timeout(STAGGER, attempts.join_next()).await } else { Ok(attempts.join_next().await) };
@@ -208,6 +224,15 @@ async fn connect_any(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr)
             Ok(None) => {}
         }
     }
+}
+
+/// Connects, unless that takes one of the last descriptors: it would take it for as long as nobody answers.
+async fn connect_one(address: SocketAddr, is_spare: fn(RawFd) -> bool) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if is_spare(socket.as_raw_fd()) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
+    socket.connect(address).await
 }
 
 /// Families by turns, in the resolver's order (RFC 8305 4).

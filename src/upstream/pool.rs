@@ -37,7 +37,7 @@ impl Pool {
         if let Some(slot) = slots.get(key) {
             return Arc::clone(slot);
         }
-        let slot = Slot::new(key.authority.clone(), key.tls);
+        let slot = Slot::new(key.clone());
         slots.insert(key.clone(), Arc::clone(&slot));
         slot
     }
@@ -52,6 +52,12 @@ impl Pool {
         for slot in all {
             slot.sweep();
         }
+    }
+
+    /// Closes the idle connections over HTTP/1.1, where a new one finds no descriptor. Says whether there were any.
+    pub fn give_way(&self) -> bool {
+        let all: Vec<Arc<Slot>> = self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.iter().filter(|slot| slot.give_way()).count() > 0
     }
 
     /// Closes every idle connection, and the others once their requests have ended: the settings they were made under

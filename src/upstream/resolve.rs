@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -17,6 +18,8 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::{TokioResolver, system_conf};
+use lru::LruCache;
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::host::Host;
@@ -27,8 +30,12 @@ const LOOK_AGAIN: i64 = 2;
 const KEEP: Duration = Duration::from_secs(300);
 /// How long an answer "there is no such name" is kept at most: the operator may just have made it.
 const KEEP_NEGATIVE: Duration = Duration::from_secs(5);
-/// How many answers are kept.
-const ANSWERS: u64 = 1024;
+/// How many answers are kept for one agent.
+const ANSWERS: u64 = 256;
+/// How many look-ups of one agent are under way at once; more of them wait.
+const AT_ONCE: usize = 32;
+/// For how many agents answers are kept: those that asked last.
+const AGENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 /// Why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +60,9 @@ pub enum ResolveError {
     Failed(String),
 }
 
+/// Who asks where no agent does: an agent's name is never empty.
+pub const OURSELVES: &str = "";
+
 /// Looks names up as this machine's files say, which are read again when they change.
 pub struct Resolver {
     hosts_file: PathBuf,
@@ -64,8 +74,21 @@ pub struct Resolver {
 /// What the two files said.
 struct Sources {
     hosts: HashMap<Host, Vec<IpAddr>>,
-    dns: Result<TokioResolver, Arc<str>>,
+    dns: Result<Dns, Arc<str>>,
     stamps: [Stamp; 2],
+}
+
+/// The servers to ask, and a client for each agent: what one asks, and how much, puts out no answer of another's and makes
+/// nobody wait but itself.
+struct Dns {
+    config: ResolverConfig,
+    options: ResolverOpts,
+    clients: Mutex<LruCache<Box<str>, Arc<DnsClient>>>,
+}
+
+struct DnsClient {
+    resolver: TokioResolver,
+    turns: Semaphore,
 }
 
 /// By what a change of a file is noticed; `None` for one that is not there.
@@ -87,11 +110,12 @@ impl Resolver {
 
     /// All addresses of a host, IPv4 first. An address is itself; `localhost` and names under it are loopback (RFC 6761
     /// 6.3); a name in the hosts file has the addresses there and no others. There is no time limit but the one in
-    /// `resolv.conf`: the caller sets its own, and may drop the future.
+    /// `resolv.conf`: the caller sets its own, and may drop the future. `who` asks: each agent has its own answers and its own
+    /// turns.
     ///
     /// # Errors
     /// [`ResolveError`]; never an empty list.
-    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
+    pub async fn resolve(&self, host: &Host, who: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let name = match host {
             Host::Ip(ip) => return Ok(vec![*ip]),
             Host::Dns(name) => name,
@@ -105,7 +129,7 @@ impl Resolver {
             return Ok(addresses.clone());
         }
         match &sources.dns {
-            Ok(dns) => ask(dns, name).await,
+            Ok(dns) => dns.client(who).map_err(|e| ResolveError::Failed(e.to_string()))?.ask(name).await,
             Err(reason) => Err(ResolveError::NoServer(Arc::clone(reason))),
         }
     }
@@ -136,7 +160,7 @@ impl Sources {
         let dns = std::fs::read(resolv_conf)
             .map_err(|e| e.to_string())
             .and_then(|bytes| system_conf::parse_resolv_conf(bytes).map_err(|e| e.to_string()))
-            .and_then(|(config, options)| client(config, options).map_err(|e| e.to_string()))
+            .and_then(|(config, options)| Dns::new(config, options).map_err(|e| e.to_string()))
             .map_err(|e| format!("{}: {e}", resolv_conf.display()).into());
         Self { hosts, dns, stamps }
     }
@@ -149,29 +173,50 @@ fn stamps(hosts_file: &Path, resolv_conf: &Path) -> [Stamp; 2] {
     })
 }
 
-/// A DNS client for the servers in `config`, without its search domains.
-fn client(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, NetError> {
-    let (_domain, _search, servers) = config.into_parts();
-    options.use_hosts_file = ResolveHosts::Never;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.cache_size = ANSWERS;
-    options.positive_max_ttl = Some(KEEP);
-    options.negative_max_ttl = Some(KEEP_NEGATIVE);
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
+impl Dns {
+    /// The servers in `config`, without its search domains.
+    fn new(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, NetError> {
+        let (_domain, _search, servers) = config.into_parts();
+        options.use_hosts_file = ResolveHosts::Never;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.cache_size = ANSWERS;
+        options.positive_max_ttl = Some(KEEP);
+        options.negative_max_ttl = Some(KEEP_NEGATIVE);
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let dns = Self { config, options, clients: Mutex::new(LruCache::new(AGENTS)) };
+        // What is wrong with the servers is to be known now.
+        dns.make().map(|_| dns)
+    }
+
+    fn make(&self) -> Result<TokioResolver, NetError> {
+        TokioResolver::builder_with_config(self.config.clone(), TokioRuntimeProvider::default()).with_options(self.options.clone()).build()
+    }
+
+    fn client(&self, who: &str) -> Result<Arc<DnsClient>, NetError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(who) {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(DnsClient { resolver: self.make()?, turns: Semaphore::new(AT_ONCE) });
+        clients.put(who.into(), Arc::clone(&client));
+        Ok(client)
+    }
 }
 
-async fn ask(dns: &TokioResolver, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-    let mut absolute = Name::from_ascii(name).map_err(|e| ResolveError::Failed(e.to_string()))?;
-    absolute.set_fqdn(true);
-    let found = dns.lookup_ip(absolute).await.map_err(|e| reason(&e))?;
-    let mut addresses = Vec::new();
-    for ip in found.iter() {
-        if !addresses.contains(&ip) {
-            addresses.push(ip);
+impl DnsClient {
+    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let mut absolute = Name::from_ascii(name).map_err(|e| ResolveError::Failed(e.to_string()))?;
+        absolute.set_fqdn(true);
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let found = self.resolver.lookup_ip(absolute).await.map_err(|e| reason(&e))?;
+        let mut addresses = Vec::new();
+        for ip in found.iter() {
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
         }
+        if addresses.is_empty() { Err(ResolveError::NoAddress) } else { Ok(addresses) }
     }
-    if addresses.is_empty() { Err(ResolveError::NoAddress) } else { Ok(addresses) }
 }
 
 fn reason(error: &NetError) -> ResolveError {
@@ -213,8 +258,8 @@ mod tests {
     use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
     use hickory_resolver::proto::op::Message;
     use hickory_resolver::proto::rr::{RData, Record, RecordType};
+    use std::collections::HashSet;
     use std::net::SocketAddr;
-    use std::sync::Mutex;
     use tokio::net::UdpSocket;
 
     fn host(name: &str) -> Host {
@@ -245,6 +290,9 @@ mod tests {
                 let query = message.queries[0].clone();
                 let name = query.name().to_string();
                 log.lock().expect("whole").push(name.clone());
+                if name.ends_with(".silent.example.") {
+                    continue;
+                }
                 let ip = match (name.as_str(), query.query_type()) {
                     ("both.example." | "four.example.", RecordType::A) => Some("192.0.2.1".parse().expect("an address")),
                     ("both.example.", RecordType::AAAA) => Some("2001:db8::1".parse::<IpAddr>().expect("an address")),
@@ -269,7 +317,7 @@ mod tests {
         let server = NameServerConfig::new(server.ip(), true, vec![udp]);
         let search = vec![Name::from_ascii("example.").expect("a name")];
         let config = ResolverConfig::from_parts(search.first().cloned(), search, vec![server]);
-        let dns = client(config, ResolverOpts::default()).map_err(|e| e.to_string().into());
+        let dns = Dns::new(config, ResolverOpts::default()).map_err(|e| e.to_string().into());
         let old = resolver.sources.load_full();
         resolver.sources.store(Arc::new(Sources { hosts: old.hosts.clone(), dns, stamps: old.stamps }));
     }
@@ -278,10 +326,10 @@ mod tests {
     async fn addresses_and_localhost_need_no_look_up() {
         let dir = tempfile::tempdir().expect("made");
         let resolver = with_hosts(&dir, "192.0.2.9 localhost x.localhost\n");
-        assert_eq!(resolver.resolve(&host("0x7f.1")).await, Ok(ips(&["127.0.0.1"])));
-        assert_eq!(resolver.resolve(&host("[::2]")).await, Ok(ips(&["::2"])));
+        assert_eq!(resolver.resolve(&host("0x7f.1"), "").await, Ok(ips(&["127.0.0.1"])));
+        assert_eq!(resolver.resolve(&host("[::2]"), "").await, Ok(ips(&["::2"])));
         for name in ["localhost", "LocalHost.", "x.localhost"] {
-            assert_eq!(resolver.resolve(&host(name)).await, Ok(ips(&["127.0.0.1", "::1"])), "{name}");
+            assert_eq!(resolver.resolve(&host(name), "").await, Ok(ips(&["127.0.0.1", "::1"])), "{name}");
         }
     }
 
@@ -291,10 +339,10 @@ mod tests {
         let text = "\u{feff}# comment\n10.0.0.1\tApi.Example. short # tail other\n\n2001:db8::1 api.example\n10.0.0.2 api.example\n10.0.0.1 api.example\n\
                     fe80::1%lo0 zone\nnonsense api.example\n10.0.0.3\n";
         let resolver = with_hosts(&dir, text);
-        assert_eq!(resolver.resolve(&host("api.example")).await, Ok(ips(&["10.0.0.1", "10.0.0.2", "2001:db8::1"])));
-        assert_eq!(resolver.resolve(&host("SHORT")).await, Ok(ips(&["10.0.0.1"])));
+        assert_eq!(resolver.resolve(&host("api.example"), "").await, Ok(ips(&["10.0.0.1", "10.0.0.2", "2001:db8::1"])));
+        assert_eq!(resolver.resolve(&host("SHORT"), "").await, Ok(ips(&["10.0.0.1"])));
         for name in ["tail", "other", "zone", "sub.api.example"] {
-            let error = resolver.resolve(&host(name)).await.expect_err(name);
+            let error = resolver.resolve(&host(name), "").await.expect_err(name);
             assert!(matches!(error, ResolveError::NoServer(_)) && error.to_string().contains("resolv.conf"), "{error}");
         }
     }
@@ -305,14 +353,14 @@ mod tests {
         let resolver = with_hosts(&dir, "10.0.0.1 four.hosts\n");
         let (server, asked) = dns_server().await;
         ask_server(&resolver, server);
-        assert_eq!(resolver.resolve(&host("both.example")).await, Ok(ips(&["192.0.2.1", "2001:db8::1"])));
-        assert_eq!(resolver.resolve(&host("four.example")).await, Ok(ips(&["192.0.2.1"])));
-        assert_eq!(resolver.resolve(&host("none.example")).await, Err(ResolveError::NoAddress));
-        assert_eq!(resolver.resolve(&host("both")).await, Err(ResolveError::NoSuchName));
-        let broken = resolver.resolve(&host("broken.example")).await.expect_err("SERVFAIL");
+        assert_eq!(resolver.resolve(&host("both.example"), "").await, Ok(ips(&["192.0.2.1", "2001:db8::1"])));
+        assert_eq!(resolver.resolve(&host("four.example"), "").await, Ok(ips(&["192.0.2.1"])));
+        assert_eq!(resolver.resolve(&host("none.example"), "").await, Err(ResolveError::NoAddress));
+        assert_eq!(resolver.resolve(&host("both"), "").await, Err(ResolveError::NoSuchName));
+        let broken = resolver.resolve(&host("broken.example"), "").await.expect_err("SERVFAIL");
         assert!(matches!(&broken, ResolveError::Server(_)), "{broken}");
         // A name in the hosts file with one family only is not looked up for the other.
-        assert_eq!(resolver.resolve(&host("four.hosts")).await, Ok(ips(&["10.0.0.1"])));
+        assert_eq!(resolver.resolve(&host("four.hosts"), "").await, Ok(ips(&["10.0.0.1"])));
         let asked = asked.lock().expect("whole");
         assert!(asked.iter().any(|name| name == "both."), "{asked:?}");
         let known = ["both.example.", "four.example.", "none.example.", "broken.example.", "both."];
@@ -320,10 +368,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_agents_many_names_make_nobody_else_wait() {
+        let dir = tempfile::tempdir().expect("made");
+        let resolver = Arc::new(with_hosts(&dir, ""));
+        let (server, asked) = dns_server().await;
+        ask_server(&resolver, server);
+        // Names that the server does not answer: all of one agent's turns are taken, and more wait.
+        let waiting: Vec<_> = (0..3 * AT_ONCE)
+            .map(|n| {
+                let resolver = Arc::clone(&resolver);
+                tokio::spawn(async move { resolver.resolve(&host(&format!("n{n}.silent.example")), "flood").await })
+            })
+            .collect();
+        let silent = || asked.lock().expect("whole").iter().filter(|name| name.ends_with(".silent.example.")).cloned().collect::<HashSet<_>>().len();
+        while silent() < AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let other = tokio::time::timeout(Duration::from_secs(4), resolver.resolve(&host("both.example"), "other")).await;
+        assert_eq!(other.expect("at once"), Ok(ips(&["192.0.2.1", "2001:db8::1"])));
+        assert_eq!(silent(), AT_ONCE, "the rest wait for their turn");
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn one_agents_many_names_put_out_no_answer_of_anothers() {
+        let dir = tempfile::tempdir().expect("made");
+        let resolver = with_hosts(&dir, "");
+        let (server, asked) = dns_server().await;
+        ask_server(&resolver, server);
+        let both = ips(&["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(resolver.resolve(&host("both.example"), "other").await, Ok(both.clone()));
+        for n in 0..2 * ANSWERS {
+            let _ = resolver.resolve(&host(&format!("n{n}.four.example")), "flood").await;
+        }
+        asked.lock().expect("whole").clear();
+        assert_eq!(resolver.resolve(&host("both.example"), "other").await, Ok(both));
+        assert!(asked.lock().expect("whole").is_empty(), "it was remembered");
+    }
+
+    #[tokio::test]
     async fn a_changed_file_is_read_again() {
         let dir = tempfile::tempdir().expect("made");
         let resolver = with_hosts(&dir, "10.0.0.1 a.example\n");
-        assert_eq!(resolver.resolve(&host("a.example")).await, Ok(ips(&["10.0.0.1"])));
+        assert_eq!(resolver.resolve(&host("a.example"), "").await, Ok(ips(&["10.0.0.1"])));
         std::fs::write(dir.path().join("hosts"), "10.0.0.22 a.example\n").expect("written");
         let now = resolver.looked_at.load(Ordering::Relaxed);
         resolver.look_again(now + LOOK_AGAIN - 1).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::dial::{DialError, DialErrorKind, Dialer};
 use super::multiplex::{Driver, Lane, Multiplexed, told};
-use super::pool::IDLE_FOR;
+use super::pool::{IDLE_FOR, PoolKey};
 use super::stream::UpstreamStream;
 use crate::host::Authority;
 
@@ -21,6 +21,7 @@ const MOST_SHARED: usize = 8;
 /// The connections of one [`PoolKey`](super::PoolKey). A connection of an agent holds its slot, so that a request costs no
 /// look-up.
 pub struct Slot {
+    agent: Arc<str>,
     authority: Authority,
     tls: bool,
     state: Mutex<State>,
@@ -106,8 +107,8 @@ struct Flight {
 }
 
 impl Slot {
-    pub(super) fn new(authority: Authority, tls: bool) -> Arc<Self> {
-        Arc::new(Self { authority, tls, state: Mutex::default() })
+    pub(super) fn new(PoolKey { agent, authority, tls, generation: _ }: PoolKey) -> Arc<Self> {
+        Arc::new(Self { agent, authority, tls, state: Mutex::default() })
     }
 
     /// An idle HTTP/1.1 connection, a place on a shared HTTP/2 one, or a new connection.
@@ -137,7 +138,7 @@ impl Slot {
                     // Its request is held up by something else.
                     Err(_) => return self.dial(dialer, want, None).await,
                 },
-                Step::DialHttp1 => return Ok(Route::http1(dialer.connect(&self.authority, self.tls).await?, false)),
+                Step::DialHttp1 => return Ok(Route::http1(dialer.connect(&self.authority, self.tls, &self.agent).await?, false)),
                 Step::Dial(flight) => return self.dial(dialer, want, flight).await,
             }
         }
@@ -214,7 +215,7 @@ impl Slot {
         if want.protocols == Protocols::WebSocket && !lane.takes_connect() {
             lane.settle().await;
             if !lane.takes_connect() {
-                return Ok(Route::http1(dialer.connect(&self.authority, self.tls).await?, false));
+                return Ok(Route::http1(dialer.connect(&self.authority, self.tls, &self.agent).await?, false));
             }
         }
         Ok(Route::http2(lane, false))
@@ -222,7 +223,11 @@ impl Slot {
 
     async fn open(&self, dialer: &Dialer) -> Result<Opened, DialError> {
         // Without TLS it comes here for what is known to speak HTTP/2.
-        let stream = if self.tls { dialer.negotiate(&self.authority).await? } else { dialer.connect(&self.authority, false).await? };
+        let stream = if self.tls {
+            dialer.negotiate(&self.authority, &self.agent).await?
+        } else {
+            dialer.connect(&self.authority, false, &self.agent).await?
+        };
         if self.tls && !stream.is_h2() {
             return Ok(Opened::H1(stream));
         }
@@ -275,6 +280,12 @@ impl Slot {
         let (mut state, now) = (self.lock(), Instant::now());
         state.idle.retain_mut(|idle| now < idle.until && idle.stream.is_quiet());
         state.shared.retain(|connection| connection.is_open() && !connection.is_idle_for(IDLE_FOR));
+    }
+
+    /// Closes what is idle, for another connection. Says whether anything was.
+    pub(super) fn give_way(&self) -> bool {
+        let idle = std::mem::take(&mut self.lock().idle);
+        !idle.is_empty()
     }
 
     /// Closes what is idle, and keeps nothing from now on; requests in flight go on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::{DialError, DialErrorKind};
-use super::resolve::{ResolveError, Resolver};
+use super::resolve::{OURSELVES, ResolveError, Resolver};
 use crate::host::Authority;
 
 /// Vault's name is looked up again after so long, where somebody dials its port.
@@ -84,7 +84,7 @@ impl Known {
         }
         // Those who wait must not wait long where there is something to go by.
         let limit = if self.addresses.is_empty() { limit } else { limit.min(Duration::from_secs(2)) };
-        let found = tokio::time::timeout(limit, resolver.resolve(&authority.host)).await.unwrap_or(Err(ResolveError::Timeout));
+        let found = tokio::time::timeout(limit, resolver.resolve(&authority.host, OURSELVES)).await.unwrap_or(Err(ResolveError::Timeout));
         let now = Instant::now();
         self.again = Some(now + if found.is_ok() { LOOK_AGAIN } else { TRY_AGAIN });
         match found {

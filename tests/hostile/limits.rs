@@ -78,19 +78,19 @@ fn a_refusal_honours_the_clients_close() {
     }
 }
 
-/// Handshakes that nobody ends take places too: else a neighbour could open as many as there are descriptors.
+/// Handshakes that nobody ends take places too: else a neighbour could open as many as there are descriptors. The oldest
+/// goes for whoever comes.
 #[test]
 fn a_silent_handshake_on_the_tls_listener_takes_a_place() {
     // A port that was free a moment ago.
     let tls = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let more = format!("[proxy]\nlisten = \"127.0.0.1:0\"\ntls_listen = \"{tls}\"\ntls_names = [\"localhost\"]\n[limits]\nconnections = 3");
     let world = World::with_configuration(Origin::agreeable(&HOSTS), fresh_key(), &more);
-    let held: Vec<_> = (0..3).map(|_| TcpStream::connect(tls).unwrap()).collect();
-    super::within(super::SECOND, "a fourth is closed at once", || {
-        let mut fourth = TcpStream::connect(tls).unwrap();
-        fourth.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        matches!(std::io::Read::read(&mut fourth, &mut [0; 8]), Ok(0)).then_some(())
-    });
-    drop(held);
+    let mut held: Vec<_> = (0..3).map(|_| TcpStream::connect(tls).unwrap()).collect();
+    held[0].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(std::io::Read::read(&mut held[0], &mut [0; 8]).is_err(), "there is room for three");
+    let fourth = TcpStream::connect(tls).unwrap();
+    super::within(super::SECOND, "the first is closed", || matches!(std::io::Read::read(&mut held[0], &mut [0; 8]), Ok(0)).then_some(()));
+    drop((held, fourth));
     super::within(super::SECOND, "the places are free again", || (world.agent().connect("openrouter.ai:443").0.status == 200).then_some(()));
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod audit_truth;
+mod availability;
 mod case;
 mod cores;
 mod downgrade;

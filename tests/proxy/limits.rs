@@ -53,7 +53,7 @@ fn heads_and_targets_that_are_too_long_are_431_and_414() {
 
 #[test]
 fn one_tunnel_too_many_is_overloaded_and_room_comes_back() {
-    let world = World::with_configuration(Origin::agreeable(&HOSTS), fresh_key(), "[limits]\ntunnels = 3\n");
+    let world = World::with_configuration(Origin::agreeable(&HOSTS), fresh_key(), "[limits]\ntunnels = 3\n[limits.per_agent]\ntunnels = 3\n");
     let agent = world.agent();
     let held = (0..3).map(|_| agent.open("example.net:443")).collect::<Vec<_>>();
     let (reply, _) = agent.connect("example.net:443");

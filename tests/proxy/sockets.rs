@@ -62,7 +62,8 @@ fn running_out_of_descriptors_is_survived() {
     let room = 8 + descriptors(&world.serve).len() as u64;
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(room), maximum: Some(room) }).unwrap();
     let crowd: Vec<_> = (0..60).map(|_| TcpStream::connect(agent.proxy).unwrap()).collect();
-    within(Duration::from_secs(5), "there are no more descriptors", || (descriptors(&world.serve).len() as u64 >= room).then_some(()));
+    // The last few are kept for other things than connections.
+    within(Duration::from_secs(5), "there are no more descriptors", || (descriptors(&world.serve).len() as u64 + room / 8 + 1 >= room).then_some(()));
     // What is open goes on, and does so without the descriptors that it has not got.
     for _ in 0..20 {
         assert_eq!(kept.get("openrouter.ai", "/").status, 200);

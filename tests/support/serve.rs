@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::{Home, within};
@@ -38,14 +38,20 @@ impl Serve {
     /// The same by another program, which becomes `serve` in the end: the words before it.
     #[track_caller]
     pub fn start_under(home: &Home, words: &[&str]) -> Self {
-        let mut command = std::process::Command::new(words[0]);
+        let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg(super::binary()).arg("serve");
         home.dress(&mut command);
         Self::spawn(home, command, &[], &[])
     }
 
+    /// The same with so few descriptors.
     #[track_caller]
-    fn spawn(home: &Home, mut command: std::process::Command, variables: &[(&str, &str)], asking: &[&str]) -> Self {
+    pub fn start_with_descriptors(home: &Home, descriptors: usize) -> Self {
+        Self::start_under(home, &["sh", "-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
+    }
+
+    #[track_caller]
+    fn spawn(home: &Home, mut command: Command, variables: &[(&str, &str)], asking: &[&str]) -> Self {
         let log = home.outside().join(format!("serve-{}.log", std::process::id()));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
@@ -102,6 +108,13 @@ impl Serve {
             line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
         };
         (value("VmRSS:"), value("VmHWM:"))
+    }
+
+    /// How many descriptors it has open. A process of another user cannot be looked at.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{path}: {e}")).count()
     }
 
     /// SIGTERM, at once.

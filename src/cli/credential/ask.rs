@@ -17,7 +17,7 @@ use crate::credential::Material;
 use crate::host::Authority;
 use crate::policy::{AgentEntry, Candidates, Decision, DenialCode, Egress, Facts, Permit, Pick, Roster, Scheme, Snapshot};
 use crate::server;
-use crate::upstream::resolve::Resolver;
+use crate::upstream::resolve::{OURSELVES, Resolver};
 use crate::upstream::{Dialer, OffLimits};
 use crate::vault::local::CredentialInfo;
 
@@ -96,7 +96,7 @@ impl Question {
 
     async fn exchange(&self, dialer: &Dialer, material: &Material) -> Result<StatusCode, CommandError> {
         let failed = |e: hyper::Error| CommandError::failed(format!("{} broke off: {e}", self.authority)).hint("try again later");
-        let stream = dialer.connect(&self.authority, true).await.map_err(|e| CommandError::failed(e.to_string()))?;
+        let stream = dialer.connect(&self.authority, true, OURSELVES).await.map_err(|e| CommandError::failed(e.to_string()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let driver = tokio::spawn(connection);
         let answer = sender.send_request(self.request(material)?).await;

@@ -136,12 +136,12 @@ impl<A: Wire + ?Sized> AgentSide for AgentH1<'_, A> {
             return Next::Close;
         }
         write_error(&mut self.half.output.data, error, id, method, false);
-        if self.half.send().await.is_ok() { Next::Again } else { Next::Close }
+        if self.half.send_within(self.idle).await.is_ok() { Next::Again } else { Next::Close }
     }
 
     async fn break_off(&mut self, _: Option<Reason>) {
         // What came of the answer is sent; its missing end says that it is not whole.
-        let _ = tokio::time::timeout(self.idle, self.half.send()).await;
+        let _ = self.half.send_within(self.idle).await;
     }
 
     async fn finish(&mut self, whole: bool) -> Next {

@@ -17,11 +17,13 @@ use crate::message::h1::{Framing, ResponseHead};
 use crate::message::h2 as head;
 use crate::proxy::error::{Code, ProxyError};
 use crate::proxy::forward::Next;
+use crate::proxy::live::Settings;
 use crate::proxy::outcome::Fail;
 use crate::proxy::respond;
 use crate::proxy::wire::Half;
 
-/// How long an agent may take to read an answer of the proxy's own.
+/// How long an agent may take to read an answer of the proxy's own, or the last of another: so long, or `[timeouts] idle`
+/// where that is less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The stream, and where in the two messages it stands.
@@ -30,13 +32,15 @@ pub(in crate::proxy) struct AgentH2 {
     respond: SendResponse<Bytes>,
     sink: Sink,
     answered: bool,
+    patience: Duration,
     /// Later requests are better sent on another connection.
     over: bool,
 }
 
 impl AgentH2 {
-    pub(in crate::proxy) fn new(content: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Self { content: Some(content), respond, sink: Sink::default(), answered: false, over: false }
+    pub(in crate::proxy) fn new(content: RecvStream, respond: SendResponse<Bytes>, settings: &Settings) -> Self {
+        let patience = PATIENCE.min(settings.idle);
+        Self { content: Some(content), respond, sink: Sink::default(), answered: false, patience, over: false }
     }
 
     /// Whether the connection is of no more use: what it was opened for is gone.
@@ -127,9 +131,10 @@ impl AgentSide for AgentH2 {
             self.sink.push(body.as_bytes());
             self.sink.end(None);
         }
+        let patience = self.patience;
         let sending = std::future::poll_fn(|cx| self.poll_send(cx));
         // An agent that does not take it has its stream reset when this is dropped.
-        let _ = tokio::time::timeout(PATIENCE, sending).await;
+        let _ = tokio::time::timeout(patience, sending).await;
         self.over = error.code == Code::CredentialUnavailable;
         Next::Again
     }
@@ -140,8 +145,9 @@ impl AgentSide for AgentH2 {
             return self.respond.send_reset(reason);
         }
         // A reset takes back what was not sent: what came of the answer goes first, as far as the agent takes it.
+        let patience = self.patience;
         let sending = std::future::poll_fn(|cx| self.poll_send(cx));
-        let _ = tokio::time::timeout(PATIENCE, sending).await;
+        let _ = tokio::time::timeout(patience, sending).await;
         tokio::task::yield_now().await;
         self.sink.reset(reason);
     }

@@ -15,6 +15,7 @@ use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
 use super::{CaState, LeafCache, VERSIONS};
+use crate::agent::AgentName;
 use crate::host::Host;
 use crate::{clock, environment};
 
@@ -52,7 +53,7 @@ impl Scene {
         for ca in [state, below] {
             let cache = LeafCache::new(Arc::new(ca)).expect("made");
             for host in hosts() {
-                let config = cache.get(&host).await.expect("minted").config;
+                let config = cache.get(&AgentName::parse("one").expect("a name"), &host).await.expect("minted").config;
                 servers.push(Server { host, addr: serve(TlsAcceptor::from(config)).await });
             }
         }
@@ -227,7 +228,7 @@ async fn rustls() {
     let pem = cache.authority().anchors_pem(clock::now());
     let stranger = CaState::generate(clock::now()).expect("made").anchors_pem(clock::now());
     for host in hosts() {
-        let config = cache.get(&host).await.expect("minted").config;
+        let config = cache.get(&AgentName::parse("one").expect("a name"), &host).await.expect("minted").config;
         let name = host.to_string().replace(['[', ']'], "");
         for version in VERSIONS {
             in_memory::handshake(&in_memory::client_config(&pem, &[version], &[]), &name, &config).expect(&name);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::AgentName;
 use crate::host::Host;
 use crate::tls::LeafCache;
 use crate::tls::acceptance::in_memory::{client_config, handshake};
@@ -52,7 +53,8 @@ async fn leaves_of_an_intermediate_are_presented_with_their_chain() {
     let back = CaState::from_secret(&ca.to_secret()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((back.own_keys(), back.anchors_pem(at(0))), (ca.own_keys(), root.own_pem()));
     let stranger = Maker::root("Root").own_pem();
-    let leaf = LeafCache::new(Arc::new(back)).expect("made").get(&Host::parse("a.example").expect("a host")).await.expect("minted");
+    let one = AgentName::parse("one").expect("a name");
+    let leaf = LeafCache::new(Arc::new(back)).expect("made").get(&one, &Host::parse("a.example").expect("a host")).await.expect("minted");
     for version in crate::tls::VERSIONS {
         handshake(&client_config(&root.own_pem(), &[version], &[]), "a.example", &leaf.config).expect("trusted");
         assert!(handshake(&client_config(&stranger, &[version], &[]), "a.example", &leaf.config).is_err());

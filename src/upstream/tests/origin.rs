@@ -109,6 +109,7 @@ impl Origin {
             guard: Guard { allow_private: true, ..Guard::default() },
             connect_timeout: Duration::from_secs(20),
             tls_timeout,
+            is_spare: |_| false,
             tls: self.tls.client.clone(),
         };
         Dialer::new(settings, Arc::new(Resolver::system()))
