@@ -31,14 +31,17 @@ impl InPlaceScrubber {
     /// More has been read. What stays behind is at most [`InPlaceScrubber::hold_back`] bytes.
     pub fn advance(&mut self, pending: &mut [u8]) -> usize {
         self.scanner.look(pending, false);
-        let new = &pending[self.left..];
-        // Of an event stream whole events go, of any other text whole lines: no secret holds a line end.
+        let free = pending.len().saturating_sub(self.scanner.hold_back());
+        // Of an event stream whole events go, of any other text whole lines: no secret holds a line end. Where a line ends in what is free
+        // anyway need not be known.
         let ended = match &mut self.events {
-            Some(events) => events.last_end(new),
-            None => memchr::memrchr2(b'\n', b'\r', new).map(|at| at + 1),
+            Some(events) => events.last_end(&pending[self.left..]).map(|end| self.left + end),
+            None => {
+                let from = free.max(self.left);
+                memchr::memrchr2(b'\n', b'\r', &pending[from..]).map(|at| from + at + 1)
+            }
         };
-        let ended = ended.map_or(0, |end| self.left + end);
-        let going = pending.len().saturating_sub(self.scanner.hold_back()).max(ended);
+        let going = free.max(ended.unwrap_or_default());
         self.scanner.release(&mut pending[..going]);
         self.left = pending.len() - going;
         going
