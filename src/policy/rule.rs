@@ -113,7 +113,7 @@ struct PathMatcher {
 
 /// Why a path glob is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("path pattern `{glob}`: {why}")]
+#[error("path pattern `{}`: {why}", glob.escape_debug())]
 pub struct GlobError {
     /// The glob as given.
     pub glob: String,
@@ -255,6 +255,12 @@ mod tests {
         ] {
             assert!(!judge(allow, deny, path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_bad_glob_is_told_in_one_line() {
+        let said = check_glob("/a\n{b").expect_err("bad").to_string();
+        assert!(said.starts_with("path pattern `/a\\n{b`: ") && !said.contains(char::is_control), "{said}");
     }
 
     #[test]
