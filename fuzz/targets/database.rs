@@ -12,6 +12,9 @@ use keyhatch::vault::local::{LocalStore, StoreError, StoreState, Stored};
 
 use super::input::Input;
 
+/// The secret before the last rotation, and the present one.
+const SECRETS: [&str; 2] = ["sk-or-v1-test-0001", "sk-or-v1-test-0002"];
+
 struct Stage {
     dir: tempfile::TempDir,
     content: Vec<u8>,
@@ -47,8 +50,8 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let agent = AgentName::parse("default").expect("a name");
     store.add_agent(&agent, &AgentToken::from_random(&[1; 32]).digest(), &[]).expect("added");
     let secret = |text: &str| Stored::Secret(Secret::from_opened(text.as_bytes()));
-    store.add_credential(&alpha, terms("*.openrouter.ai"), &secret("sk-or-v1-test-0001"), &[agent]).expect("added");
-    store.rotate_credential(&alpha, &secret("sk-or-v1-test-0002")).expect("rotated");
+    store.add_credential(&alpha, terms("*.openrouter.ai"), &secret(SECRETS[0]), &[agent]).expect("added");
+    store.rotate_credential(&alpha, &secret(SECRETS[1])).expect("rotated");
     let reference = VaultReference::parse("kv/openrouter#key").expect("a reference");
     store.add_credential(&beta, terms("api.example.com"), &Stored::Reference(reference), &[]).expect("added");
     let original = seen(&store.load().expect("loaded"));
@@ -98,6 +101,10 @@ pub fn run(data: &[u8]) {
         let (_, name) = entry.split_once(' ').expect("a kind and a name");
         let named = state.faults.iter().any(|f| f.name == name || f.what == "table" || f.what == "grant" || f.what == "usage");
         assert!(now.get(entry) == Some(value) || named, "{entry} is {:?}, and no fault names it: {:?}", now.get(entry), state.faults);
+    }
+    if state.faults.is_empty() {
+        let held = store.reveals(&[SECRETS[1].as_bytes()]).expect("a sound store opens");
+        assert_eq!(held, [true], "the secret is another one, and no fault says so");
     }
     // Whatever was broken, credentials keep their terms, so that their hosts stay intercepted.
     for (name, domain) in [("alpha", "*.openrouter.ai"), ("beta", "api.example.com")] {
