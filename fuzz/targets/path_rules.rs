@@ -72,9 +72,12 @@ fn is_under_bytes(path: &[u8], top: &[u8]) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
+/// One thing that an origin may do to a path.
+type Step = fn(&[u8]) -> Vec<u8>;
+
 /// All that origins make of a path, in any order, up to three steps.
 fn readings(path: &[u8]) -> BTreeSet<Vec<u8>> {
-    let steps: [fn(&[u8]) -> Vec<u8>; 6] = [percent_decoded, one_slash, without_dots, without_parameters, forward, until_nul];
+    let steps: [Step; 6] = [percent_decoded, one_slash, without_dots, without_parameters, forward, until_nul];
     let mut all = BTreeSet::from([path.to_vec()]);
     let mut last: Vec<Vec<u8>> = vec![path.to_vec()];
     for _ in 0..3 {

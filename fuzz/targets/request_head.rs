@@ -252,7 +252,7 @@ fn trailers_end(data: &[u8]) -> Option<Option<usize>> {
     let bare = (0..data.len()).find(|&at| data[at] == b'\n' && (at == 0 || data[at - 1] != b'\r'));
     match (end, bare) {
         (_, Some(at)) if end.is_none_or(|end| at < end) => None,
-        (Some(end), _) => Some((end <= 16 * 1024).then_some(Some(end)).unwrap_or(None)),
+        (Some(end), _) => Some(Some(end).filter(|end| *end <= 16 * 1024)),
         (None, _) => {
             if data.len() > 16 * 1024 {
                 None
