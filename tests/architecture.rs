@@ -230,7 +230,7 @@ fn plaintexts_are_exposed_where_it_is_known() {
 
 #[test]
 fn no_file_is_too_long() {
-    for dir in ["src", "tests", "benches"] {
+    for dir in ["src", "tests", "benches", "fuzz"] {
         if !package_dir().join(dir).exists() {
             continue;
         }

@@ -15,6 +15,7 @@ mod architecture;
 mod audit_log;
 mod cli;
 mod clients;
+mod fuzz;
 mod hostile;
 mod leak;
 mod policy_vectors;

@@ -7,7 +7,7 @@ use crate::support::clients::found;
 use crate::support::{Home, fresh_key, package_dir, skip, target_dir};
 
 /// The scripts of the repository.
-const SCRIPTS: [&str; 4] = [".ci/run", "tests/run", "deploy/build", "deploy/vault/setup-approle.sh"];
+const SCRIPTS: [&str; 5] = [".ci/run", "tests/run", "fuzz/run", "deploy/build", "deploy/vault/setup-approle.sh"];
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(package_dir().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -109,6 +109,24 @@ fn every_licence_of_the_dependencies_is_on_the_list() {
         let fine = licence.replace('/', " OR ").split(" AND ").all(|part| part.split(" OR ").any(one));
         assert!(fine, "{name}: {licence:?} is not on deny.toml's list");
     }
+}
+
+/// The targets are judged with the code that is shipped. Their own lock has libFuzzer beside it, whose licence (NCSA) is not on the
+/// list, and need not be: it is linked into nothing that is shipped.
+#[test]
+fn the_fuzz_targets_are_built_of_the_same_dependencies() {
+    let lock = |name: &str| {
+        let lock: toml::Table = toml::from_str(&read(name)).unwrap();
+        let text = |package: &toml::Value, key: &str| package[key].as_str().unwrap().to_owned();
+        lock["package"].as_array().unwrap().iter().map(|p| (text(p, "name"), text(p, "version"))).collect::<BTreeSet<_>>()
+    };
+    let (ours, theirs) = (lock("Cargo.lock"), lock("fuzz/Cargo.lock"));
+    let own = ["keyhatch-fuzz", "libfuzzer-sys", "arbitrary"];
+    let other = theirs.difference(&ours).filter(|(name, _)| !own.contains(&name.as_str())).collect::<Vec<_>>();
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let missing = manifest["dependencies"].as_table().unwrap().keys().filter(|name| !theirs.iter().any(|(n, _)| n == *name)).collect::<Vec<_>>();
+    let mend = "cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null";
+    assert!(other.is_empty() && missing.is_empty(), "fuzz/Cargo.lock has {other:?} and lacks {missing:?}: `{mend}`");
 }
 
 #[test]

@@ -188,9 +188,9 @@ impl Context {
         if read.ok()? == 0 {
             return None;
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(request) if bytes.ends_with(b"\n") => Some(request),
-            _ => {
+        match Request::parse(&bytes).filter(|_| bytes.ends_with(b"\n")) {
+            Some(request) => Some(request),
+            None => {
                 let error = OpError::new(ErrorCode::BadRequest, "admin.sock does not know this request; are the two of the same version?");
                 let _ = writer.write_all(&line(&Reply::Error(error))).await;
                 None

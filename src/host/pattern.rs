@@ -56,7 +56,7 @@ pub enum WildcardBreadth {
 
 /// Why a string is no pattern, with the place of the fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pattern `{pattern}`, at character {at}: {why}")]
+#[error("pattern `{}`, at character {at}: {why}", pattern.escape_debug())]
 pub struct PatternError {
     /// The pattern as given.
     pub pattern: String,

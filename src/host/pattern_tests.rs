@@ -50,6 +50,12 @@ fn a_fault_has_its_place() {
 }
 
 #[test]
+fn a_fault_is_told_in_one_line() {
+    let said = HostPattern::parse("open\nrouter\u{1b}[2J.ai").expect_err("bad").to_string();
+    assert!(said.starts_with("pattern `open\\nrouter\\u{1b}[2J.ai`, at character 5: ") && !said.contains(char::is_control), "{said}");
+}
+
+#[test]
 fn what_lies_within() {
     let p = |t: &str| HostPattern::parse(t).expect(t);
     for (inner, cap) in [

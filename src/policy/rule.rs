@@ -116,7 +116,7 @@ struct PathMatcher {
 
 /// Why a path glob is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("path pattern `{glob}`: {why}")]
+#[error("path pattern `{}`: {why}", glob.escape_debug())]
 pub struct GlobError {
     /// The glob as given.
     pub glob: String,
@@ -357,6 +357,12 @@ mod tests {
         for path in ["/cafe", "/na%C3%AFv", "/a%20bc", "/users/@you", "/models/m", "/xzy", "/stra%C3%9Fe", "/a.b/c..d", "/%E6%97%A5%E6%9C%AC"] {
             assert!(judge(&[], deny, path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_bad_glob_is_told_in_one_line() {
+        let said = check_glob("/a\n{b").expect_err("bad").to_string();
+        assert!(said.starts_with("path pattern `/a\\n{b`: ") && !said.contains(char::is_control), "{said}");
     }
 
     #[test]

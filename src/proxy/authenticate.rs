@@ -82,17 +82,32 @@ pub(super) fn authenticate(live: &Live, headers: &HeaderMap, proxy: &Proxy) -> O
     if values.next().is_some() {
         return None;
     }
-    let (scheme, rest) = split(value.as_bytes())?;
+    let shown = shown(value.as_bytes())?;
+    by_token(live, shown.name.as_deref(), &shown.token, proxy)
+}
+
+/// What a `Proxy-Authorization` value shows. Nothing of it is proved yet.
+pub struct Shown {
+    /// The name, of Basic.
+    pub name: Option<String>,
+    /// The token.
+    pub token: Zeroizing<Vec<u8>>,
+}
+
+/// Reads a value of `Proxy-Authorization`; `None` where it is neither Basic nor Bearer, or malformed.
+#[must_use]
+pub fn shown(value: &[u8]) -> Option<Shown> {
+    let (scheme, rest) = split(value)?;
     if scheme.eq_ignore_ascii_case(b"bearer") {
-        return by_token(live, None, rest, proxy);
+        return Some(Shown { name: None, token: Zeroizing::new(rest.to_vec()) });
     }
     if !scheme.eq_ignore_ascii_case(b"basic") {
         return None;
     }
     let pair = Zeroizing::new(BASE64.decode(rest).ok()?);
     let colon = memchr::memchr(b':', &pair)?;
-    let name = std::str::from_utf8(&pair[..colon]).ok()?;
-    by_token(live, Some(name), &pair[colon + 1..], proxy)
+    let name = std::str::from_utf8(&pair[..colon]).ok()?.to_owned();
+    Some(Shown { name: Some(name), token: Zeroizing::new(pair[colon + 1..].to_vec()) })
 }
 
 fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -77,11 +77,14 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut half: Half<ClientStream>, proof
 
 /// What a tunnel speaks, as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speech {
+pub enum Speech {
+    /// TLS.
     Tls,
+    /// HTTP/1 in plaintext.
     Http,
     /// HTTP/2 by prior knowledge (RFC 9113 3.3).
     Http2,
+    /// Anything else.
     Other,
 }
 
@@ -101,7 +104,8 @@ pub(super) fn is_preface(bytes: &[u8]) -> Option<bool> {
 const METHOD_MAX: usize = 20;
 
 /// What these bytes begin: TLS, or HTTP in plaintext, which opens with a method and a space. `None` where more are needed to tell.
-fn speech(bytes: &[u8]) -> Option<Speech> {
+#[must_use]
+pub fn speech(bytes: &[u8]) -> Option<Speech> {
     if *bytes.first()? == TLS_HANDSHAKE {
         return Some(Speech::Tls);
     }

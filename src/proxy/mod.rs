@@ -37,3 +37,10 @@ pub(crate) use entry::Entry;
 pub use limits::{Ceilings, Counts};
 pub use live::{Live, Proxy, ProxyParts, Seen, Settings, Transport};
 pub(crate) use stream::ClientStream;
+
+/// What the fuzz targets, which are no part of the crate, look at: the parsers of what an agent sends before it is known.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::authenticate::{Shown, shown};
+    pub use super::intercept::{Speech, speech};
+}

@@ -50,7 +50,12 @@ pub fn json_line(line: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(line.len() + 16);
     for c in line.chars() {
-        if is_unsafe(c) { push_json_escape(c, &mut out) } else { out.push(c) }
+        match c {
+            // Raw, these stand between tokens only, where an escape would be no JSON.
+            '\t' | '\r' | '\n' => out.push(' '),
+            c if is_unsafe(c) => push_json_escape(c, &mut out),
+            c => out.push(c),
+        }
     }
     Cow::Owned(out)
 }
@@ -96,6 +101,7 @@ mod tests {
     #[test]
     fn a_tampered_line_is_made_harmless_and_a_good_one_is_left() {
         assert!(matches!(json_line(r#"{"a":"b"}"#), Cow::Borrowed(_)));
+        assert_eq!(json_line("{\"a\"\t:\r1}"), "{\"a\" : 1}");
         let line = json_line("{\"a\":\"\u{202e}\u{9b}\"}");
         assert_eq!(line, r#"{"a":"\u202e\u009b"}"#);
     }

@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod field;
 mod folder;
+mod fuzzed;
 mod keeper;
 mod leases;
 mod login;
@@ -46,6 +47,8 @@ pub use client::{Vault, VaultStats};
 pub use error::{VaultError, VaultErrorKind};
 pub use field::{FieldError, unfit};
 pub use folder::{Child, Entries, Folder, Listing, Made};
+#[doc(hidden)]
+pub use fuzzed::{Answers, answers};
 pub use paths::{Freshness, Standing};
 pub use settings::{DEFAULT_ADDRESS, Login, VaultSettings};
 pub use source::HashicorpSource;

@@ -1,7 +1,7 @@
 //! Where events of an event stream end (WHATWG HTML 9.2.5): at a blank line, whatever the line ends are.
 
 /// Follows the line ends of a `text/event-stream` body.
-pub(super) struct Events {
+pub struct Events {
     /// Nothing has come since the last line end.
     line_empty: bool,
     /// The last byte was a CR, which a LF would go on.
@@ -10,13 +10,21 @@ pub(super) struct Events {
     after_event: bool,
 }
 
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Events {
-    pub(super) fn new() -> Self {
+    /// At the beginning of a body.
+    #[must_use]
+    pub fn new() -> Self {
         Self { line_empty: true, after_cr: false, after_event: false }
     }
 
     /// Reads on; returns the end of the last event that ends in `new`.
-    pub(super) fn last_end(&mut self, new: &[u8]) -> Option<usize> {
+    pub fn last_end(&mut self, new: &[u8]) -> Option<usize> {
         if new.is_empty() {
             return None;
         }

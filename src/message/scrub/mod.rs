@@ -35,6 +35,9 @@ use http::{HeaderMap, HeaderValue, header};
 pub use accept::{narrow_accept_encoding, narrow_request};
 pub use body::{BodyScrubber, InPlaceScrubber};
 pub use decode::Decoding;
+// For the fuzz targets, which are no part of the crate.
+#[doc(hidden)]
+pub use events::Events;
 pub use fields::{hide_length, make_identity};
 
 use self::matcher::Matcher;

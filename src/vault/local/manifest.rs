@@ -120,6 +120,12 @@ impl Manifest {
     }
 }
 
+/// What is decoded, encoded again: for the fuzz targets, which are no part of the crate.
+#[must_use]
+pub fn recoded(bytes: &[u8]) -> Option<Vec<u8>> {
+    Manifest::decode(bytes).ok().map(|manifest| manifest.encode())
+}
+
 fn agent_name(from: &mut Decoder<'_>) -> Result<AgentName, DecodeError> {
     AgentName::parse(from.text()?).map_err(|_| DecodeError)
 }

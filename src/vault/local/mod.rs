@@ -24,6 +24,8 @@ mod tests;
 pub use backup::Restored;
 pub use error::{StoreError, StoreErrorKind};
 pub use items::UsageBatch;
+#[doc(hidden)]
+pub use manifest::recoded;
 pub use snapshot::Fault;
 pub use source::LocalVault;
 pub use state::{AgentInfo, CredentialInfo, KEEP_PREVIOUS, StoreState};
