@@ -20,6 +20,7 @@ mod hostile;
 mod leak;
 mod policy_vectors;
 mod proxy;
+mod security_paper;
 mod shipped_files;
 mod store_attacks;
 mod support_works;
