@@ -118,6 +118,16 @@ fn serve_leaves_no_core(signal: Signal) {
     assert!(!status.core_dumped(), "{status}");
 }
 
+/// A process that goes with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The uid of nobody in particular.
 const NOBODY: &str = "65534";
 
@@ -155,20 +165,18 @@ fn a_process_of_the_same_user_cannot_look_inside() {
     for args in beginning {
         let mut command = as_nobody(binary());
         home.dress(&mut command);
-        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Killed(command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         within(20 * SECOND, "it runs", || {
-            let name = std::fs::read_to_string(format!("/proc/{}/comm", child.id())).ok()?;
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", child.0.id())).ok()?;
             let ready = args[0] != "serve" || home.path().join("admin.sock").exists();
             (name.trim() == "keyhatch" && ready).then_some(())
         });
-        is_waiting_or_serving(child.id());
+        is_waiting_or_serving(child.0.id());
         for file in ["environ", "maps", "mem", "auxv", "stack", "syscall", "fd/0"] {
-            assert!(!nobody_reads(&format!("/proc/{}/{file}", child.id())), "{args:?}: {file}");
+            assert!(!nobody_reads(&format!("/proc/{}/{file}", child.0.id())), "{args:?}: {file}");
         }
-        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{}/environ", child.id())).unwrap());
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{}/environ", child.0.id())).unwrap());
         assert_eq!(owner, 0, "{args:?}");
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
 
