@@ -12,6 +12,7 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
 /// What frames without content may cost in a row: as much as a hundred busy streams need at once, and a moment's work.
@@ -24,6 +25,8 @@ const PER_FRAME: u32 = 4;
 const PER_BYTES: u32 = 512;
 /// What a reset costs: its request was read, decided on, perhaps sent.
 const RESET: u32 = 10;
+/// What a request forgives its origin: an answer's head of usual size, interim ones among it, and trailers.
+const PER_REQUEST: u32 = 64;
 /// So many streams that were refused, or never opened, are remembered.
 const REMEMBERED: usize = 64;
 
@@ -88,6 +91,8 @@ pub struct Frames {
     went: Walk,
     spent: u32,
     forgiven: Option<Instant>,
+    /// Heads cost by their size, too: those of an agent are bounded with its streams, those of an origin by nothing else.
+    heads_cost: bool,
     /// The last stream that was taken from `h2`, and those before it that never were.
     taken: u32,
     gaps: VecDeque<u32>,
@@ -118,12 +123,12 @@ impl Frames {
     #[must_use]
     pub fn of_origin() -> Self {
         // All streams are ours.
-        Self { taken: u32::MAX, ..Self::new(0, PREFACE) }
+        Self { taken: u32::MAX, heads_cost: true, ..Self::new(0, PREFACE) }
     }
 
     fn new(came: usize, went: usize) -> Self {
         let (gaps, told) = (VecDeque::new(), VecDeque::new());
-        Self { came: Walk::new(came), went: Walk::new(went), spent: 0, forgiven: None, taken: 0, gaps, told, refused: Vec::new() }
+        Self { came: Walk::new(came), went: Walk::new(went), spent: 0, forgiven: None, heads_cost: false, taken: 0, gaps, told, refused: Vec::new() }
     }
 
     /// Looks at bytes that came. Says whether the peer goes too far: an honest one never does.
@@ -133,9 +138,10 @@ impl Frames {
             self.spent = self.spent.saturating_sub(FORGIVEN.saturating_mul(u32::try_from(since.as_secs()).unwrap_or(u32::MAX)));
             self.forgiven = Some(now);
         }
-        let spent = &mut self.spent;
+        let (spent, heads_cost) = (&mut self.spent, self.heads_cost);
         self.came.walk(bytes, |frame| {
             *spent += match frame.kind {
+                HEADERS | CONTINUATION if heads_cost => 1 + frame.length / PER_BYTES,
                 HEADERS => 0,
                 DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => 0,
                 RST_STREAM => RESET,
@@ -147,10 +153,14 @@ impl Frames {
 
     /// Looks at bytes that went.
     pub fn went(&mut self, bytes: &[u8]) {
+        let per_head = if self.heads_cost { PER_REQUEST } else { 0 };
         let (spent, taken, gaps, told, refused) = (&mut self.spent, self.taken, &mut self.gaps, &mut self.told, &mut self.refused);
         self.went.walk(bytes, |frame| {
             if matches!(frame.kind, DATA | HEADERS) {
                 *spent = spent.saturating_sub(PER_FRAME + frame.length / PER_BYTES);
+            }
+            if frame.kind == HEADERS {
+                *spent = spent.saturating_sub(per_head);
             }
             let ours = frame.stream <= taken && !gaps.contains(&frame.stream);
             if !matches!(frame.kind, HEADERS | RST_STREAM) || ours || told.contains(&frame.stream) {
@@ -237,6 +247,14 @@ mod tests {
         assert!(!frames.came(&frame(DATA, 0, 1, b"x").repeat(2 * most), now));
         assert!(!frames.came(&frame(DATA, END_STREAM, 1, &[]).repeat(2 * most), now));
         assert!(frames.came(&frame(DATA, 0, 1, &[]).repeat(most + 1), now));
+        // Heads that nobody asked for cost by their size; those of answers do not.
+        let mut frames = Frames::of_origin();
+        frames.went(&[0; PREFACE]);
+        for _ in 0..10_000 {
+            frames.went(&frame(HEADERS, 5, 1, b"x"));
+            assert!(!frames.came(&frame(HEADERS, 5, 1, &[0; 16 << 10]), now));
+        }
+        assert!(frames.came(&frame(HEADERS, 4, 1, &[0; 16 << 10]).repeat(400), now));
         let mut frames = Frames::of_origin();
         assert!(frames.came(&frame(RST_STREAM, 0, 1, &[0; 4]).repeat(most / 10 + 1), now));
     }
