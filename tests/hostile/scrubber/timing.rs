@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use super::super::audited;
 use super::super::case::cases;
+use super::coded::gzip;
 use super::{Protocol, Stage, is_well};
 use crate::support::fresh_key;
 use crate::support::wire::stage::{add, host};
-use crate::support::wire::{Ask, Ending, Head, Offer, PAIRINGS, fields, patiently, run};
+use crate::support::wire::{Ask, Ending, Head, Offer, PAIRINGS, fields, patiently, run, values};
 
 /// How a body that holds the guess comes: its type and coding, its pieces, and how many bytes of all so far must have come to the agent
 /// after each, for a key of that length.
@@ -202,6 +204,47 @@ fn times_are_the_same() {
             }
             is_well_here(&stage).await;
         }
+    });
+}
+
+/// The head of a coded answer waits for the first of its body, but no longer than a pause; what comes after that is cut at a hit.
+#[test]
+fn the_head_of_a_coded_answer_waits_no_longer_than_a_pause() {
+    run(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let own = gate.clone();
+        let stage = Stage::start(move |mut turn| {
+            let gate = own.clone();
+            async move {
+                turn.read_all().await?;
+                if turn.request.target == "/after" {
+                    return turn.answer(200, "well").await;
+                }
+                let key = turn.request.value("authorization").unwrap_or_default();
+                let fields = fields(&[("content-encoding", "gzip")]);
+                turn.head(&Head { status: 200, reason: "OK".to_owned(), fields }, false).await?;
+                // Until the agent has the head.
+                gate.acquire().await.unwrap().forget();
+                turn.data(gzip(&[key.as_bytes()])).await?;
+                turn.finish(None).await
+            }
+        })
+        .await;
+        for (agent, origin) in PAIRINGS {
+            let line = stage.agent().open(host(origin, true), agent).await;
+            let target = format!("/{agent:?}-{origin:?}");
+            let (mut up, mut down) = line.begin(&Ask::get(&target)).await.unwrap();
+            up.finish(None).await.unwrap();
+            let head = patiently("a head", down.head()).await.unwrap();
+            assert_eq!((head.status, values(&head.fields, "content-encoding")), (200, vec![&b"gzip"[..]]));
+            gate.add_permits(1);
+            let end = patiently("its end", down.piece()).await;
+            assert!(matches!(end, Err(Ending::Cut | Ending::Reset(_))), "{end:?}");
+            let record = audited(&stage.home, &[&format!("\"path\":\"{target}\"")]).remove(0);
+            assert_eq!((record["decision"].as_str(), record["reason"].as_str()), (Some("failed"), Some("scrubbed")), "{record}");
+            assert_eq!(stage.origin(origin).seen_with("authorization", &stage.bearer()).len(), stage.origin(origin).seen().len());
+        }
+        is_well(&stage).await;
     });
 }
 
