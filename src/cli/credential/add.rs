@@ -28,9 +28,10 @@ use crate::vault::local::{StoreError, Stored};
 /// --allow stands in the place of its hosts and of its --path rules, which are about those hosts;
 /// its --deny-path rules, which guard the endpoints that mint keys, stay.
 ///
-/// Answers to requests that carry the secret are scrubbed of it, in their heads, bodies and trailers, unless you say
-/// --scrub off. Not scrubbed: messages of WebSockets, messages of gRPC that are compressed or come in pieces, and the
-/// bodies of answers where the secret has under 16 bytes (--allow-weak). `credential list` shows it.
+/// Answers to requests that carry the secret are scrubbed of it, in their heads, bodies and
+/// trailers, unless you say --scrub off. Not scrubbed: messages of WebSockets, messages of gRPC that
+/// are compressed or come in pieces, and the bodies of answers where the secret has under 16 bytes
+/// (--allow-weak). `credential list` shows it.
 ///
 /// Patterns: `example.com` is that host; `*.example.com` is example.com and every subdomain;
 /// `api-*.example.com` is one label that begins so. Without a port it is 443 only; `host:8443`
