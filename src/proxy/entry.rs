@@ -90,9 +90,9 @@ impl Entry {
         !matches!(*self.stage(), Stage::Full)
     }
 
-    /// Runs the connection, in the turns of whoever is on it.
+    /// Runs the connection, in the turns of whoever is on it. One that has to go says so at once.
     pub(crate) async fn in_turn<F: Future>(&self, connection: F) -> F::Output {
-        self.turns.run(connection).await
+        self.turns.run(connection, || *self.gone.borrow()).await
     }
 
     /// An agent has proved to be there. `false` where that came too late.

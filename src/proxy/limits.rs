@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use super::entry::Waiting;
+use super::turns::Round;
 use crate::agent::AgentName;
 
 /// So few connections may always wait for a proof, where `[limits] connections` lets them.
 const LEAST_UNPROVED: usize = 64;
 /// Connections for which there was no room and which are still told so, all at once; what comes on top is told in passing.
 pub(super) const FAREWELLS: usize = 16;
-
-/// So many connections of one agent may be about to compute at once: all processors are theirs, and no queue before them.
-static TURNS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(2, usize::from).max(2));
 
 /// What a refusal says where there is no room for another tunnel.
 pub(super) const TOO_MANY_TUNNELS: &str = "there are too many open tunnels; close some and try again";
@@ -35,7 +33,7 @@ pub(super) struct Gauge {
     connections: AtomicUsize,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns: Arc<Round>,
 }
 
 /// The limits, from `[limits]` and `[limits.per_agent]`.
@@ -88,7 +86,7 @@ impl Default for Counts {
 impl Default for Gauge {
     fn default() -> Self {
         let none = AtomicUsize::default;
-        Self { connections: none(), requests: none(), tunnels: none(), turns: Arc::new(Semaphore::new(*TURNS)) }
+        Self { connections: none(), requests: none(), tunnels: none(), turns: Arc::default() }
     }
 }
 
@@ -118,7 +116,7 @@ impl Counts {
     }
 
     /// The turns of those who have proved nothing, which are all of one kind.
-    pub(super) fn turns(&self) -> Arc<Semaphore> {
+    pub(super) fn turns(&self) -> Arc<Round> {
         Arc::clone(&self.all.turns)
     }
 
