@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use super::filter::ResponseFilter;
 use super::outcome::{End, Fail, Progress};
 use super::side::{AgentSide, Came, HTTP2, OriginSide};
+use super::taken::Taken;
 use super::ticker::{LONG, Ticker};
 use super::wire::HIGH_WATER;
 use crate::message::h1::{Framing, ResponseHead};
@@ -20,9 +21,6 @@ use crate::message::hop_by_hop;
 const MAX_INTERIM: u8 = 32;
 /// What their fields may have in all.
 const MAX_INTERIM_BYTES: usize = 64 * 1024;
-/// So much of a request's content is kept until the answer begins, to be sent again.
-const KEPT: usize = 64 * 1024;
-
 /// While an upload is stuck, the agent is looked after so often.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -39,37 +37,6 @@ pub(super) struct Asked<'a> {
     pub(super) idle: Duration,
     /// The request may have to be sent again: what is taken of it is kept.
     pub(super) keep: bool,
-}
-
-/// What of a request's content has been taken from the agent, as long as the request may have to be sent again.
-#[derive(Default)]
-pub(super) struct Taken {
-    content: Vec<u8>,
-    /// It was too much to be kept.
-    lost: bool,
-    /// The content has ended, perhaps with trailers.
-    end: Option<Option<HeaderMap>>,
-}
-
-impl Taken {
-    /// Whether all that was taken is there.
-    pub(super) fn is_whole(&self) -> bool {
-        !self.lost
-    }
-
-    fn keep(&mut self, content: &[u8]) {
-        self.lost |= self.content.len() + content.len() > KEPT;
-        if self.lost {
-            self.content = Vec::new();
-        } else {
-            self.content.extend_from_slice(content);
-        }
-    }
-
-    fn forget(&mut self) {
-        self.content = Vec::new();
-        self.lost = true;
-    }
 }
 
 enum Down {

@@ -8,13 +8,13 @@ use http::{HeaderValue, Method, Version};
 
 use super::authenticate::Proof;
 use super::error::{Code, ProxyError};
-use super::exchange::Taken;
 use super::limits::{Counted, Gauge, Place, TOO_MANY_TUNNELS};
 use super::live::Proxy;
 use super::outcome::Progress;
 use super::outgoing::{asks_upgrade, path_of, pick};
 use super::record::Record;
 use super::side::AgentSide;
+use super::taken::Taken;
 use super::ticker::Ticker;
 use crate::credential::Material;
 use crate::host::Authority;

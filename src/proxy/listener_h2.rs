@@ -14,6 +14,7 @@ use super::error::{Code, ProxyError};
 use super::gate::{Gate, Refused, Way};
 use super::side::{AgentH2, AgentSide as _};
 use super::stream::{ClientStream, Reached};
+use super::streams::Bounds;
 use super::ticker::Ticker;
 use super::wire::{Half, Wire};
 use super::{intercept, streams};
@@ -27,7 +28,7 @@ pub(super) async fn serve(gate: &Gate, io: Box<dyn Wire>, reached: &Reached, tic
     let request = |request, respond| one(gate, reached, request, respond);
     let refused = |error| drop(gate.refuse(&Method::GET, error));
     let head_bytes = gate.proxy().live().settings.head_bytes;
-    streams::run(gate.proxy(), io, head_bytes, patience, request, refused, ticker, drain).await;
+    streams::run(gate.proxy(), io, Bounds { head_bytes, patience }, request, refused, ticker, drain).await;
 }
 
 /// Carries out one request or one tunnel. The connection is of use after either.

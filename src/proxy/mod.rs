@@ -26,6 +26,7 @@ mod splice;
 mod stream;
 mod streams;
 mod suspension;
+mod taken;
 mod ticker;
 mod tunnel;
 mod turns;

@@ -64,16 +64,23 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, io: Box<dyn Wire>, carrier: &Carri
         record.agent(carrier.agent().name.as_str()).protocol(HTTP2);
         record.failed(&error, &Progress::default());
     };
-    run(proxy, io, head_bytes, || idle, request, refused, ticker, drain).await;
+    run(proxy, io, Bounds { head_bytes, patience: || idle }, request, refused, ticker, drain).await;
 }
 
-/// Serves a connection to its end. A head may have so many bytes; `patience` says how long it may go without a request; `request`
-/// carries one out, and says whether the connection is of no more use; `refused` records what was refused before there was a request.
+/// What a connection may do.
+pub(super) struct Bounds<P> {
+    /// So many bytes a head may have.
+    pub(super) head_bytes: usize,
+    /// For so long it may go without a request.
+    pub(super) patience: P,
+}
+
+/// Serves a connection to its end. `request` carries one out, and says whether the connection is of no more use; `refused` records
+/// what was refused before there was a request.
 pub(super) async fn run<F: Future<Output = bool>>(
     proxy: &Proxy,
     io: Box<dyn Wire>,
-    head_bytes: usize,
-    patience: impl Fn() -> Duration,
+    bounds: Bounds<impl Fn() -> Duration>,
     request: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
     refused: impl Fn(ProxyError),
     ticker: Ticker,
@@ -81,12 +88,13 @@ pub(super) async fn run<F: Future<Output = bool>>(
 ) {
     let settings = Arc::clone(&proxy.live().settings);
     let (io, watch) = Watched::new(io);
-    let shaking = builder(head_bytes).handshake::<_, Bytes>(io);
+    let shaking = builder(bounds.head_bytes).handshake::<_, Bytes>(io);
     let Ok(Ok(connection)) = tokio::time::timeout(settings.request_head, shaking).await else {
         // A spare tunnel that was dropped, or no HTTP/2 at all: nothing was asked.
         return;
     };
     let (connection, requests) = (Some(connection), FuturesUnordered::new());
+    let patience = bounds.patience;
     let mut streams = Streams { connection, watch, requests, request, refused, patience, ticker, drain, last: Instant::now(), leaving: None };
     std::future::poll_fn(|cx| streams.poll(cx)).await;
 }

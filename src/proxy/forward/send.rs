@@ -14,13 +14,14 @@ use crate::message::hop_by_hop;
 use crate::message::scrub::ScrubError;
 use crate::policy::Scheme;
 use crate::proxy::error::{Code, ProxyError};
-use crate::proxy::exchange::{Asked, Exchange, Taken};
+use crate::proxy::exchange::{Asked, Exchange};
 use crate::proxy::filter::{ResponseFilter, is_grpc};
 use crate::proxy::live::Seen;
 use crate::proxy::outcome::{End, Fail, Progress};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::record::Record;
 use crate::proxy::side::{AgentSide, HTTP1, HTTP2, OriginH1, OriginH2, OriginSide};
+use crate::proxy::taken::Taken;
 use crate::proxy::ticker::Ticker;
 use crate::upstream::{Connected, Route};
 
