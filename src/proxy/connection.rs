@@ -104,9 +104,11 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, entry: Arc<En
             Err(_) => refuse_in_passing(&mut half, &error, id).await,
         };
     }
+    // In memory of its own: what passes a future on by value holds room for it once more.
+    let connection = Box::pin(serve_counted(proxy, half, &entry));
     tokio::select! {
         biased;
-        () = entry.in_turn(serve_counted(proxy, half, &entry)) => {}
+        () = entry.in_turn(connection) => {}
         // Wherever it stands: it is for as long as nobody has proved anything.
         () = entry.has_to_go() => {}
     }

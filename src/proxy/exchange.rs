@@ -139,6 +139,10 @@ impl<'a, A: AgentSide, O: OriginSide> Exchange<'a, A, O> {
                 self.release_held()?;
                 continue;
             }
+            if self.filter.poll_head_pause(cx) {
+                self.send_waiting(false);
+                continue;
+            }
             if self.is_stuck() {
                 let look = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
                 if ticker.poll_at(look, cx) {

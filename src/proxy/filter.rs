@@ -32,6 +32,8 @@ pub(super) struct ResponseFilter {
     body: Option<Box<BodyScrubber>>,
     /// The answer's head waits for its body.
     head_waits: bool,
+    /// But for no longer than a pause, however its body trickles.
+    head_pause: Option<Pin<Box<Sleep>>>,
     out: Vec<u8>,
     pause: Option<Pin<Box<Sleep>>>,
     head_hits: u64,
@@ -40,7 +42,17 @@ pub(super) struct ResponseFilter {
 impl ResponseFilter {
     /// Passes everything.
     pub(super) fn none() -> Self {
-        Self { table: None, grpc_call: false, at_once: false, body: None, head_waits: false, out: Vec::new(), pause: None, head_hits: 0 }
+        Self {
+            table: None,
+            grpc_call: false,
+            at_once: false,
+            body: None,
+            head_waits: false,
+            head_pause: None,
+            out: Vec::new(),
+            pause: None,
+            head_hits: 0,
+        }
     }
 
     /// Takes the secret of a credential out of what comes back. `grpc_call`: the request was one of gRPC.
@@ -154,15 +166,15 @@ impl ResponseFilter {
 
     /// Whether something is held back and the origin has paused for long enough. If not, the task is woken then.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.head_waits && self.body.as_ref().is_none_or(|b| b.held() == 0) {
+        if self.body.as_ref().is_none_or(|b| b.held() == 0) {
             return false;
         }
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
-        let over = pause.as_mut().poll(cx).is_ready();
-        if over {
-            self.pause = None;
-        }
-        over
+        is_over(&mut self.pause, cx)
+    }
+
+    /// Whether the head has waited for long enough. If not, the task is woken then.
+    pub(super) fn poll_head_pause(&mut self, cx: &mut Context<'_>) -> bool {
+        self.head_waits && is_over(&mut self.head_pause, cx)
     }
 
     /// What was held back, after a pause.
@@ -177,6 +189,15 @@ impl ResponseFilter {
     pub(super) fn hits(&self) -> u64 {
         self.head_hits + self.body.as_ref().map_or(0, |b| b.hits())
     }
+}
+
+/// Whether a pause, which begins now if it has not begun, is over.
+fn is_over(pause: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    let over = pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE))).as_mut().poll(cx).is_ready();
+    if over {
+        *pause = None;
+    }
+    over
 }
 
 /// Whether a content type is gRPC's own, not one of its forms for browsers.

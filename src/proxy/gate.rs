@@ -162,7 +162,7 @@ impl Gate {
         let mut inside = self.inside();
         if !inside.places.iter().any(|place| place.is_of(&gauge)) {
             let place = Counts::take_own(Counted::Connection, &gauge, &live.settings.ceilings);
-            let message = "this agent has too many connections; close some and try again";
+            let message = "this agent has too many connections; close some and try again ([limits.per_agent] connections)";
             inside.places.push(place.ok_or_else(|| ProxyError::new(Code::Overloaded, message))?);
         }
         drop(inside);

@@ -21,7 +21,7 @@ pub(super) use nowhere::Pipe;
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsRawFd as _, OwnedFd};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::task::{Context, Poll, ready};
 
@@ -30,6 +30,7 @@ mod linux {
     use tokio::io::Interest;
 
     use super::Socket;
+    use crate::process;
 
     /// How much a pipe holds, and so how much is moved at once.
     const ROOM: usize = 256 * 1024;
@@ -77,6 +78,10 @@ mod linux {
             }
             let place = Place::take()?;
             let (reading, writing) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+            // The last descriptors are for others.
+            if process::is_spare(writing.as_raw_fd()) {
+                return None;
+            }
             // Where the user has too much in pipes already it stays as it was made.
             let _ = fcntl_setpipe_size(&writing, ROOM);
             let room = fcntl_getpipe_size(&writing).ok().filter(|room| *room >= LEAST_ROOM)?;
@@ -167,6 +172,7 @@ mod nowhere {
     use std::task::{Context, Poll};
 
     use super::Socket;
+    use crate::process;
 
     /// There is none.
     pub(in crate::proxy) enum Pipe {}

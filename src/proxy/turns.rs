@@ -3,18 +3,32 @@
 //! The runtime takes tasks in the order in which they were woken, whoever they are of: an agent with a thousand connections
 //! that all have something to do would have another one's single request wait behind all of them. So of each agent's
 //! connections only a few take a step before all who are waiting have had theirs, and the rest stand in a queue of that
-//! agent's own. Those who have proved nothing share one.
+//! agent's own. Those who have proved nothing share one. Where nobody else has computed for a while there is nobody to wait for.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// So many steps in a round: enough for every processor to find the next.
-static STEPS: LazyLock<usize> = LazyLock::new(|| 4 * std::thread::available_parallelism().map_or(2, usize::from));
+/// So many steps in a round: enough that few have to be put behind others, and over in about a millisecond.
+static STEPS: LazyLock<usize> = LazyLock::new(|| 16 * std::thread::available_parallelism().map_or(2, usize::from));
+
+/// Who takes steps alone for so long waits for nobody: to be put behind others costs more than a step.
+const ALONE: Duration = Duration::from_secs(1);
+
+/// Whose step was the last, and since when it is nobody else's.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+static SINCE: AtomicU64 = AtomicU64::new(0);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Milliseconds since the first question.
+fn now() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The steps that are left of this round. Whoever takes the last begins the next, once it comes by again: it is put behind
 /// all that wait to run.
@@ -30,9 +44,21 @@ impl Default for Round {
 }
 
 impl Round {
-    /// Takes note of a step. Says whether it was the last.
+    /// Takes note of a step. Says whether it was the last, after which others have theirs.
     fn is_last(&self) -> bool {
-        self.taken.fetch_add(1, Ordering::AcqRel) + 1 == *STEPS
+        let own = std::ptr::from_ref(self).addr();
+        if LAST.load(Ordering::Relaxed) != own {
+            LAST.store(own, Ordering::Relaxed);
+            SINCE.store(now(), Ordering::Relaxed);
+        }
+        if self.taken.fetch_add(1, Ordering::AcqRel) + 1 < *STEPS {
+            return false;
+        }
+        let alone = now().saturating_sub(SINCE.load(Ordering::Relaxed)) > ALONE.as_millis() as u64;
+        if alone {
+            self.begin_anew();
+        }
+        !alone
     }
 
     fn begin_anew(&self) {

@@ -220,7 +220,7 @@ async fn accept_tcp(listener: TcpListener, state: Arc<State>, tls: Option<Arc<Li
                     };
                     let shaken = tokio::select! {
                         biased;
-                        shaken = entry.in_turn(tokio::time::timeout(limit, shaking)) => shaken,
+                        shaken = entry.in_turn(Box::pin(tokio::time::timeout(limit, shaking))) => shaken,
                         () = entry.has_to_go() => return,
                     };
                     if let Ok(Some(stream)) = shaken {

@@ -70,8 +70,11 @@ pub fn egress(config: &Config) -> Egress {
 pub(super) fn settings(config: &Config) -> Settings {
     let (limits, agent) = (&config.limits, &config.limits.per_agent);
     let connections = room_for(limits.connections);
-    // Of less than was said nobody has as much as was said.
-    let share = if connections < limits.connections { connections.div_ceil(4) } else { agent.connections };
+    // A quarter of less than was said is less, too.
+    let is_share = connections < limits.connections && agent.connections <= limits.connections.div_ceil(4);
+    let share = if is_share { connections.div_ceil(4) } else { connections };
+    // Each request and each tunnel may need a descriptor of its own beside its client's.
+    let (requests, tunnels) = (room_for(limits.requests), room_for(limits.tunnels));
     Settings {
         auth_required: config.proxy.auth_required,
         request_head: config.timeouts.request_head,
@@ -79,12 +82,15 @@ pub(super) fn settings(config: &Config) -> Settings {
         idle: config.timeouts.idle,
         head_bytes: limits.head_bytes,
         agent_head_bytes: limits.head_bytes.min(agent.head_bytes),
-        ceilings: Ceilings::new([connections, limits.requests, limits.tunnels], [agent.connections.min(share), agent.requests, agent.tunnels]),
+        ceilings: Ceilings::new(
+            [connections, requests, tunnels],
+            [agent.connections.min(share), agent.requests.min(requests), agent.tunnels.min(tunnels)],
+        ),
         deny_without_audit: config.audit.deny_on_failure,
     }
 }
 
-/// So many connections as there are descriptors for.
+/// So many connections, requests or tunnels as there are descriptors for.
 fn room_for(connections: usize) -> usize {
     process::room_for_connections().map_or(connections, |room| room.min(connections))
 }

@@ -1,7 +1,8 @@
 //! Which addresses are not connected to: what is no public one, unless the operator allows it, and whatever he allows, our own
 //! listeners and Vault.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,10 +96,23 @@ fn meet(one: &SocketAddr, other: &SocketAddr) -> bool {
     ends(one.ip()).any(|ip| ends(other.ip()).any(|end| end.to_canonical() == ip.to_canonical()))
 }
 
-/// Whether an address, in any form, is one of this machine's own.
+/// Whether an address, in any form, is one of this machine's own. Where that cannot be asked it is taken for one.
 fn is_here(ip: IpAddr) -> bool {
-    // Only what is an interface's can be bound to.
-    ends(ip).map(|ip| ip.to_canonical()).any(|ip| ip.is_unspecified() || ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok())
+    ends(ip).map(|ip| ip.to_canonical()).any(|ip| ip.is_unspecified() || ip.is_loopback() || comes_from(ip).is_none_or(|own| own == ip))
+}
+
+/// The address that this machine would send from to another one: that one itself where it is an interface's. No packet is sent, and
+/// unlike `bind` it does not lie under `ip_nonlocal_bind`.
+fn comes_from(ip: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = match UdpSocket::bind((any, 0)) {
+        Ok(socket) => socket,
+        // A machine without IPv6 has no such address.
+        Err(error) if error.kind() == ErrorKind::Unsupported || error.kind() == ErrorKind::AddrNotAvailable => return Some(any),
+        Err(_) => return None,
+    };
+    // Without a way there it is nobody's, and not ours.
+    Some(socket.connect((ip, 9)).and_then(|()| socket.local_addr()).map_or(any, |own| own.ip().to_canonical()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::host::Authority;
 /// An idle connection is closed after so long.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 
+/// To so many origins an agent's connections are kept; then those that are idle are closed.
+const MOST_ORIGINS: usize = 256;
+
 /// Whose connections, to where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolKey {
@@ -37,6 +40,7 @@ impl Pool {
         if let Some(slot) = slots.get(key) {
             return Arc::clone(slot);
         }
+        make_room(&mut slots, key);
         let slot = Slot::new(key.clone());
         slots.insert(key.clone(), Arc::clone(&slot));
         slot
@@ -54,7 +58,7 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections over HTTP/1.1, where a new one finds no descriptor. Says whether there were any.
+    /// Closes the idle connections, where a new one finds no descriptor. Says whether there were any.
     pub fn give_way(&self) -> bool {
         let all: Vec<Arc<Slot>> = self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         all.iter().filter(|slot| slot.give_way()).count() > 0
@@ -68,4 +72,19 @@ impl Pool {
             slot.close();
         }
     }
+}
+
+/// Closes what an agent keeps for nobody, where that is to too many origins: names cost it nothing, connections cost us.
+fn make_room(slots: &mut HashMap<PoolKey, Arc<Slot>>, key: &PoolKey) {
+    let is_own = |other: &PoolKey| other.agent == key.agent && other.generation == key.generation;
+    if slots.keys().filter(|other| is_own(other)).count() < MOST_ORIGINS {
+        return;
+    }
+    slots.retain(|other, slot| {
+        let stays = !is_own(other) || Arc::strong_count(slot) > 1;
+        if !stays {
+            slot.close();
+        }
+        stays
+    });
 }

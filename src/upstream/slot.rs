@@ -284,8 +284,11 @@ impl Slot {
 
     /// Closes what is idle, for another connection. Says whether anything was.
     pub(super) fn give_way(&self) -> bool {
-        let idle = std::mem::take(&mut self.lock().idle);
-        !idle.is_empty()
+        let mut state = self.lock();
+        let before = state.idle.len() + state.shared.len();
+        state.idle.clear();
+        state.shared.retain(|connection| !connection.is_idle_for(Duration::ZERO));
+        before > state.shared.len()
     }
 
     /// Closes what is idle, and keeps nothing from now on; requests in flight go on.

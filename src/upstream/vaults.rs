@@ -86,7 +86,8 @@ impl Known {
         let limit = if self.addresses.is_empty() { limit } else { limit.min(Duration::from_secs(2)) };
         let found = tokio::time::timeout(limit, resolver.resolve(&authority.host, OURSELVES)).await.unwrap_or(Err(ResolveError::Timeout));
         let now = Instant::now();
-        self.again = Some(now + if found.is_ok() { LOOK_AGAIN } else { TRY_AGAIN });
+        // Where there is something to go by, those who dial must not wait for each try.
+        self.again = Some(now + if found.is_ok() || !self.addresses.is_empty() { LOOK_AGAIN } else { TRY_AGAIN });
         match found {
             Ok(ips) => {
                 self.failure = None;

@@ -18,7 +18,7 @@ const END_STREAM: u8 = 1;
 /// What frames without content may cost in a row: as much as a hundred busy streams need at once, and a moment's work.
 const MOST: u32 = 10_000;
 /// What is forgiven in a second.
-const FORGIVEN: u32 = 50;
+const FORGIVEN: u32 = 200;
 /// What each frame that goes the other way forgives, since it may be answered: by an acknowledgement, by room for more.
 const PER_FRAME: u32 = 4;
 /// So many bytes of content that go the other way forgive one more.

@@ -233,6 +233,13 @@ impl<'a> Tables<'a> {
             if escapes && tried & bit != 0 {
                 continue;
             }
+            if escapes {
+                // One look ahead before all the places that it may have begun at: a few right letters must not cost what a hit does.
+                let rest = attempt(&form[first..], data, at + WINDOW - length);
+                if rest.end.is_none() && !rest.cut {
+                    continue;
+                }
+            }
             tried |= bit;
             let starts = if escapes { from..at + 1 } else { at.saturating_sub(first)..(at + 1).saturating_sub(first) };
             for start in starts {

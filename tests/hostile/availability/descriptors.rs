@@ -72,7 +72,8 @@ fn is_survived(case: Shortage) {
     let most = world.serve.descriptors();
     assert!(most < case.descriptors, "{most} of {} are open", case.descriptors);
     // Those who are there are served; so is the operator, whose commands open files on both sides.
-    assert_eq!(kept.get("openrouter.ai", "/kept").status, 200);
+    // Those that had to go may take a moment to be gone.
+    within(Duration::from_secs(10), "who is there is served", || (kept.get("openrouter.ai", "/kept").status == 200).then_some(()));
     world.home.ok(&["agent", "add", "late"]);
     assert_eq!(world.home.say(&["env", "--agent", "late", "--format", "json"], "").code, 0);
     record_of(&world, "overloaded");
