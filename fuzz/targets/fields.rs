@@ -65,8 +65,14 @@ fn request(all: &HeaderMap) {
 
     let before = left.clone();
     drop_overrides(&mut left);
-    let overrides = ["x-http-method-override", "x-method-override", "x-http-method", "x-original-url", "x-rewrite-url"];
-    expect(&before, &left, |name, _| !overrides.iter().any(|o| o.as_bytes() == spelled(name.as_str().as_bytes())));
+    let is_override = |name: &HeaderName| {
+        let name = String::from_utf8_lossy(&spelled(name.as_str().as_bytes())).into_owned();
+        let rest = |front: &str| name.strip_prefix(front).unwrap_or_default().to_owned();
+        ["x-http-method-override", "x-method-override", "x-http-method"].contains(&name.as_str())
+            || ["method", "url", "uri", "path"].contains(&rest("x-original-").as_str())
+            || ["url", "uri"].contains(&rest("x-rewrite-").as_str())
+    };
+    expect(&before, &left, |name, _| !is_override(name));
 }
 
 fn response(all: &HeaderMap) {
@@ -96,11 +102,22 @@ fn expect(before: &HeaderMap, left: &HeaderMap, stays: impl Fn(&HeaderName, &[u8
     }
 }
 
-/// Every parameter of a query, as origins split it, with its name as they read it.
+/// Every parameter of a query, as origins split it, with its name as the most lenient of them reads it.
 fn parameters(target: &str) -> Vec<(Vec<u8>, &str)> {
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    let name = |parameter: &str| spelled(&percent_decoded(parameter.split('=').next().unwrap_or_default().as_bytes()));
+    let name = |parameter: &str| leniently(parameter.split('=').next().unwrap_or_default());
     query.split(['&', ';']).filter(|p| !p.is_empty()).map(|p| (name(p), p)).collect()
+}
+
+/// A name that was escaped up to three times over, maybe of an array, with white space round it and dots or spaces for `_` within.
+fn leniently(name: &str) -> Vec<u8> {
+    let spaced = name.replace('+', " ");
+    let decoded = (0..3).fold(spaced.into_bytes(), |name, _| percent_decoded(&name));
+    let mut name = decoded.trim_ascii().to_vec();
+    let end = (1..name.len()).find(|at| name[*at] == b'[' || name[*at] == 0);
+    name.truncate(end.unwrap_or(name.len()));
+    let name = name.trim_ascii_end().iter().map(|b| if b". ".contains(b) { b'_' } else { *b });
+    spelled(&name.collect::<Vec<_>>())
 }
 
 fn query(target: &str) {
